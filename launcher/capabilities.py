@@ -1,0 +1,164 @@
+"""What one QEMU binary can do, read from its recorded replies. Pure.
+
+Nothing here asks QEMU anything: `probe` records what the binary answered (`Replies`), and this
+room reads those answers. Tests use recorded replies of four releases in the same way.
+"""
+
+from __future__ import annotations
+
+from launcher.qapi import Schema, nearest
+from launcher.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    #: Recorded answers by command; see `probe` for what is asked.
+    Replies = dict[str, Any]
+
+
+@record
+class MachineType:
+    """One machine type of a binary (QAPI: MachineInfo)."""
+
+    name: str
+    alias: str | None
+    deprecated: bool
+    default_ram_id: str | None
+    #: (qom-type, property) -> value, of types that are not devices, plus `migration`.
+    compat: dict[tuple[str, str], str]
+
+    @property
+    def versioned(self) -> bool:
+        """True for `pc-q35-7.2` and the like: such a type carries compat properties."""
+        return self.name.rpartition("-")[2][:1].isdigit() and "." in self.name
+
+
+class Capabilities:
+    """Look-ups in the replies of one binary.
+
+    Args:
+        replies: what `probe` recorded.
+    """
+
+    def __init__(self, replies: Replies) -> None:
+        self.replies = replies
+        self._schema: Schema | None = None
+        self._machines: dict[str, MachineType] | None = None
+        self._types: frozenset[str] | None = None
+        self._options: dict[str, frozenset[str]] | None = None
+        self._properties: dict[str, dict[str, dict[str, Any]]] = {}
+
+    @property
+    def version(self) -> str:
+        """The release as text, `7.2.22` (QAPI: query-version)."""
+        triple = self.replies["query-version"]["qemu"]
+        return f"{triple['major']}.{triple['minor']}.{triple['micro']}"
+
+    @property
+    def build(self) -> str:
+        """What the packager calls this build, for instance `Debian 1:7.2+dfsg-7+deb12u18`."""
+        return str(self.replies["query-version"].get("package", "")).strip("v()")
+
+    @property
+    def tool(self) -> str:
+        """`qemu-system` or `qemu-storage-daemon`."""
+        return str(self.replies.get("tool", "qemu-system"))
+
+    @property
+    def schema(self) -> Schema:
+        """The binary's QAPI schema (QAPI: query-qmp-schema)."""
+        if self._schema is None:
+            self._schema = Schema(self.replies["query-qmp-schema"])
+        return self._schema
+
+    def has_command(self, name: str) -> bool:
+        """Whether the binary's QMP knows the command."""
+        return name in self.schema and self.schema[name]["meta-type"] == "command"
+
+    # -- types and properties ---------------------------------------------------------------
+
+    @property
+    def types(self) -> frozenset[str]:
+        """All QOM types that are not abstract (QAPI: qom-list-types)."""
+        if self._types is None:
+            self._types = frozenset(self.replies["qom-list-types"])
+        return self._types
+
+    def properties(self, qom_type: str) -> dict[str, dict[str, Any]] | None:
+        """The properties of a type by name; None when they were not recorded.
+
+        For devices `device-list-properties`, for all others `qom-list-properties`.
+        """
+        known = self._properties.get(qom_type)
+        if known is None:
+            for command in ("device-list-properties", "qom-list-properties"):
+                listed = self.replies.get(command, {}).get(qom_type)
+                if listed is not None:
+                    known = self._properties[qom_type] = {p["name"]: p for p in listed}
+                    break
+        return known
+
+    def unrecorded(self, types: Iterable[str]) -> list[str]:
+        """Those of `types` that exist and whose properties were not recorded yet."""
+        recorded = {
+            name
+            for command in ("device-list-properties", "qom-list-properties")
+            for name in self.replies.get(command, {})
+        }
+        return sorted(t for t in set(types) if t in self.types and t not in recorded)
+
+    def option_parameters(self, option: str) -> frozenset[str] | None:
+        """The keys of a command-line option, None when QEMU lists none for it.
+
+        Source: QAPI `query-command-line-options`, which is incomplete for options that were
+        converted to QAPI; an empty list there means "any".
+        """
+        if self._options is None:
+            self._options = {
+                o["option"]: frozenset(p["name"] for p in o["parameters"])
+                for o in self.replies.get("query-command-line-options", ())
+            }
+        return self._options.get(option) or None
+
+    # -- machine types ------------------------------------------------------------------------
+
+    @property
+    def machines(self) -> dict[str, MachineType]:
+        """Machine types by name (QAPI: query-machines)."""
+        if self._machines is None:
+            self._machines = {
+                m["name"]: MachineType(
+                    m["name"],
+                    m.get("alias"),
+                    bool(m.get("deprecated", False)),
+                    m.get("default-ram-id"),
+                    {
+                        (c["qom-type"], c["property"]): c["value"]
+                        for c in m.get("compat-props", ())
+                    },
+                )
+                for m in self.replies.get("query-machines", ())
+            }
+        return self._machines
+
+    def machine(self, name: str) -> MachineType | None:
+        """The machine type called `name`, an alias such as `q35` resolved."""
+        found = self.machines.get(name)
+        if found is None:
+            found = next((m for m in self.machines.values() if m.alias == name), None)
+        return found
+
+    def nearest_machines(self, name: str) -> list[str]:
+        """Machine types that look like `name`; the newest of its family when none does."""
+        family = name.rpartition("-")[0]
+        kin = [m for m in self.machines if family and m.startswith(f"{family}-")]
+        if kin:
+            return sorted(kin, key=_by_number)[:1] + sorted(kin, key=_by_number)[-1:]
+        return nearest(name, self.machines)
+
+
+def _by_number(name: str) -> tuple[int, ...]:
+    digits = name.rpartition("-")[2].split(".")
+    return tuple(int(d) if d.isdigit() else -1 for d in digits)

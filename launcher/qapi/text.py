@@ -1,0 +1,118 @@
+"""Scalars and option text, as QEMU reads and writes them."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+_SUFFIXES = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
+_TRUE = ("true", "on")
+_FALSE = ("false", "off")
+
+#: Past this many digits no QEMU integer has a meaning, and Python's own conversion is refused.
+_MAX_DIGITS = 20
+
+
+def snake(name: str) -> str:
+    """QEMU's hyphenated name as a Python one: the only place where this is done."""
+    return name.replace("-", "_").replace(".", "_")
+
+
+def parse_boolean(text: str) -> bool | None:
+    """`true`/`on` and `false`/`off`; None for anything else (`yes`, `1` and the like)."""
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    return None
+
+
+def parse_integer(text: str) -> int | None:
+    """A decimal or `0x` integer; None for anything else, `0755` and `1_000` included."""
+    sign, digits = (-1, text[1:]) if text[:1] == "-" else (1, text)
+    if not digits.isascii() or len(digits) > _MAX_DIGITS:
+        return None
+    if digits.isdigit():
+        # A leading zero is octal to some readers and decimal to others.
+        return sign * int(digits) if digits == "0" or digits[0] != "0" else None
+    if digits[:2].lower() == "0x" and digits[2:] and "_" not in digits:
+        try:
+            return sign * int(digits[2:], 16)
+        except ValueError:
+            return None
+    return None
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes of a size: an integer, or one with QEMU's binary suffix (`4G`, also written `4GiB`).
+
+    None for anything else; `4GB` is refused because QEMU's `4G` is 4 GiB and `GB` says otherwise.
+    """
+    plain = parse_integer(text)
+    if plain is not None:
+        return plain if plain >= 0 else None
+    body = text[:-2] if text.endswith("iB") else text
+    number, suffix = body[:-1], body[-1:].lower()
+    if suffix not in _SUFFIXES or (body is not text and suffix == "b"):
+        return None
+    whole, dot, fraction = number.partition(".")
+    if not whole.isascii() or not whole.isdigit() or len(whole) > _MAX_DIGITS:
+        return None
+    shift = _SUFFIXES[suffix]
+    if not dot:
+        return int(whole) << shift
+    if not fraction.isascii() or not fraction.isdigit() or len(fraction) > _MAX_DIGITS:
+        return None
+    scaled, rest = divmod(int(fraction) << shift, 10 ** len(fraction))
+    return None if rest else (int(whole) << shift) + scaled
+
+
+def format_json(value: Any) -> str:
+    """Compact JSON: QEMU reads its monitor one byte at a time, so blanks cost time."""
+    import json
+
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _scalar(value: Any) -> str:
+    if value is True:
+        return "on"
+    if value is False:
+        return "off"
+    return str(value).replace(",", ",,")
+
+
+def _flatten(prefix: str, value: Any) -> Iterable[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flatten(f"{prefix}.{key}" if prefix else key, item)
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            # A list of {"str": …} is QAPI's StringList: keyval repeats the key instead.
+            if isinstance(item, dict) and set(item) == {"str"}:
+                yield f"{prefix}={_scalar(item['str'])}"
+            else:
+                yield from _flatten(f"{prefix}.{number}", item)
+    else:
+        yield f"{prefix}={_scalar(value)}"
+
+
+def format_keyval(head: str, members: Mapping[str, Any]) -> str:
+    """QEMU's `head,key=value,…` with commas in values doubled; `head` may be empty."""
+    parts = [head.replace(",", ",,")] if head else []
+    parts += _flatten("", dict(members))
+    return ",".join(parts)
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """The known names that look most like `name`, best first."""
+    names = sorted(known)
+    if name in names:
+        return [name]
+    from difflib import get_close_matches
+
+    low = {n.lower().replace("_", "-"): n for n in names}
+    found = get_close_matches(name.lower().replace("_", "-"), list(low), n=count, cutoff=0.6)
+    return [low[n] for n in found]
