@@ -1,0 +1,76 @@
+"""Platforms: what every non-device value was and is, release by release, and its resolution.
+
+Pure: `build_catalogue` takes parsed files, nothing here touches the disk. README.md says how to
+add a change.
+"""
+
+from __future__ import annotations
+
+from launcher.platforms.build import build_catalogue
+from launcher.platforms.catalogue import (
+    FAMILIES,
+    Catalogue,
+    Hazard,
+    Name,
+    Observer,
+    Removal,
+    Rename,
+    Row,
+    Syntax,
+)
+from launcher.platforms.lookup import (
+    has_option,
+    hazardous,
+    observer_for,
+    removal_for,
+    rename_for,
+    renamed_from,
+    since,
+    takes_json,
+)
+from launcher.platforms.resolve import (
+    NATIVE,
+    Pin,
+    Platform,
+    find_platform,
+    platform_from_file,
+    resolve,
+)
+from launcher.platforms.spell import Impossible, Omitted, Written, applies, spell
+from launcher.platforms.versions import Range, Version, parse_qemu_version, parse_version
+
+__all__ = [
+    "FAMILIES",
+    "NATIVE",
+    "Catalogue",
+    "Hazard",
+    "Impossible",
+    "Name",
+    "Observer",
+    "Omitted",
+    "Pin",
+    "Platform",
+    "Range",
+    "Removal",
+    "Rename",
+    "Row",
+    "Syntax",
+    "Version",
+    "Written",
+    "applies",
+    "build_catalogue",
+    "find_platform",
+    "has_option",
+    "hazardous",
+    "observer_for",
+    "parse_qemu_version",
+    "parse_version",
+    "platform_from_file",
+    "removal_for",
+    "rename_for",
+    "renamed_from",
+    "resolve",
+    "since",
+    "spell",
+    "takes_json",
+]

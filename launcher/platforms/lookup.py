@@ -1,0 +1,103 @@
+"""Questions to the catalogue that depend on one binary's release."""
+
+from __future__ import annotations
+
+from launcher.platforms.catalogue import Observer
+from launcher.platforms.versions import ALWAYS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from launcher.platforms.catalogue import Catalogue, Hazard, Removal, Rename
+    from launcher.platforms.versions import Version
+
+_NONE_KNOWN = Observer(ALWAYS, None, unobservable="no way to read it back is known")
+
+
+def rename_for(
+    catalogue: Catalogue, family: str, type_: str, property_: str, version: Version
+) -> Rename | None:
+    """The rename to apply when `version` does not know today's word `property_` yet."""
+    for one in (type_, "*"):
+        found = catalogue.renames.get((family, one, property_))
+        if found is not None and version.series < found.from_.series:
+            return found
+    return None
+
+
+def renamed_from(catalogue: Catalogue, family: str, type_: str, old: str) -> Rename | None:
+    """The rename whose old word this is: profiles are written in today's words."""
+    return catalogue.old_words.get((family, type_, old)) or catalogue.old_words.get(
+        (family, "*", old)
+    )
+
+
+def removal_for(
+    catalogue: Catalogue, family: str, type_: str, property_: str, version: Version
+) -> Removal | None:
+    """The removal that makes `version` refuse this word (or its whole type), if one does."""
+    for key in ((family, type_, property_), (family, type_, "*"), (family, "*", property_)):
+        found = catalogue.removals.get(key)
+        if found is not None and version.series > found.until.series:
+            return found
+    return None
+
+
+def since(catalogue: Catalogue, family: str, type_: str, property_: str) -> str | None:
+    """The first release whose command line knows the word, as far as the data says."""
+    for key in ((family, type_, property_), (family, "*", property_), (family, type_, "*")):
+        if key in catalogue.additions:
+            return str(catalogue.additions[key])
+        chain = catalogue.rows(key)
+        if chain and chain[0].knows.from_ is not None:
+            return str(chain[0].knows.from_)
+    return None
+
+
+def observer_for(
+    catalogue: Catalogue, family: str, type_: str, property_: str, version: Version
+) -> Observer:
+    """How the property is read back from a QEMU of `version`: exact names before `*`."""
+    for key in (
+        (family, type_, property_),
+        (family, type_, "*"),
+        (family, "*", property_),
+        (family, "*", "*"),
+    ):
+        for observer in catalogue.observers.get(key, ()):
+            if observer.knows.contains(version):
+                return observer
+    return _NONE_KNOWN
+
+
+def takes_json(catalogue: Catalogue, option: str, version: Version) -> bool:
+    """Whether `-option` takes a JSON object on a QEMU of `version`."""
+    found = catalogue.syntax.get(option)
+    return found is not None and found.json is not None and found.json.contains(version)
+
+
+def has_option(catalogue: Catalogue, option: str, version: Version) -> bool:
+    """Whether a QEMU of `version` has `-option`; options that the data does not name are old."""
+    found = catalogue.syntax.get(option)
+    return found is None or found.exists.contains(version)
+
+
+def hazardous(
+    catalogue: Catalogue,
+    command: str,
+    version: Version,
+    arguments: Mapping[str, object] | None = None,
+) -> Hazard | None:
+    """The hazard of sending `command` to a live QEMU of `version`.
+
+    Without `arguments` any hazard of the command counts; with them only one that they fit.
+    """
+    for hazard in catalogue.hazards:
+        if hazard.command == command and hazard.knows.contains(version):
+            fits = arguments is None or all(
+                str(arguments.get(name)) == value for name, value in hazard.arguments
+            )
+            if fits:
+                return hazard
+    return None
