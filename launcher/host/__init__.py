@@ -1,0 +1,1 @@
+"""The only room that changes the host: facts about it, KVM, names and resources of a launch."""

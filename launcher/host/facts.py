@@ -1,0 +1,249 @@
+"""Host facts as data: each gathered by its name, none that nobody asked for.
+
+A fact is a JSON value, or `{"unknown": reason}`: a fact that may not be asked here is never
+guessed. A feature is a yes, a no or an unknown that platform rows name (`needs`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from launcher.errors import InputError
+from launcher.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    _Judge = Callable[[Any], tuple[bool | None, str]]
+
+
+@record
+class Feature:
+    """Whether this host has a feature: True, False, or None for unknown; and why."""
+
+    present: bool | None
+    reason: str
+
+
+def _reading(name: str) -> Callable[[], Any]:
+    def read() -> Any:
+        from launcher.host import readings
+
+        return getattr(readings, name)()
+
+    return read
+
+
+def _device(path: str) -> Callable[[], Any]:
+    def read() -> Any:
+        from launcher.host import readings
+
+        return readings.device(path)
+
+    return read
+
+
+def _works(name: str, what: str) -> Callable[[], Any]:
+    """A kernel service that either works for this process or says why not."""
+
+    def ask() -> Any:
+        from launcher.host import syscalls
+
+        try:
+            getattr(syscalls, name)()
+        except OSError as error:
+            return {"works": False, "reason": f"{what}: {error.strerror}"}
+        return {"works": True, "reason": f"{what} works"}
+
+    return ask
+
+
+def _kvm() -> Any:
+    from launcher.host.kvm import climb_cached
+    from launcher.record import as_dict
+
+    return as_dict(climb_cached())
+
+
+def _userfaultfd() -> Any:
+    from launcher.host import syscalls
+
+    return syscalls.userfaultfd()
+
+
+def _tun() -> Any:
+    from launcher.host import tap
+
+    if not os.path.exists(tap.DEVICE):
+        return {"present": False}
+    return {"present": True, **tap.tun_features()}
+
+
+def _tap_offloads() -> Any:
+    """Asked once per boot: the throw-away tap costs tens of milliseconds."""
+    from launcher.host import boot_cache, tap
+
+    try:
+        node = os.stat(tap.DEVICE)
+    except FileNotFoundError:
+        return {"present": False}
+    key = [node.st_ino, node.st_rdev, node.st_ctime_ns, os.uname().release]
+    kept = boot_cache.recall("tap", key)
+    if isinstance(kept, dict):
+        return kept
+    found = {"present": True, **tap.tap_offloads()}
+    boot_cache.remember("tap", key, found)
+    return found
+
+
+FACTS: dict[str, Callable[[], Any]] = {
+    "name": lambda: os.uname().nodename,
+    "arch": lambda: os.uname().machine,
+    "kernel": _reading("kernel"),
+    "cpus": _reading("cpus"),
+    "cpu": _reading("cpu"),
+    "memory": _reading("memory"),
+    "hugepages": _reading("hugepages"),
+    "kvm": _kvm,
+    "tun": _tun,
+    "tap-offloads": _tap_offloads,
+    "vhost-net": _device("/dev/vhost-net"),
+    "vhost-vsock": _device("/dev/vhost-vsock"),
+    "io_uring": _works("io_uring_ring", "io_uring_setup"),
+    "memfd-sealing": _works("sealed_memfd", "a sealed memfd"),
+    "userfaultfd": _userfaultfd,
+    "sev": _reading("sev"),
+    "tdx": _reading("tdx"),
+    "cgroup": _reading("cgroup"),
+    "ulimits": _reading("ulimits"),
+    "qemu": _reading("qemu_binaries"),
+}
+
+
+def _judge_works(value: Any) -> tuple[bool | None, str]:
+    return bool(value["works"]), str(value["reason"])
+
+
+def _judge_kvm(value: Any) -> tuple[bool | None, str]:
+    ok: bool | None = value["ok"]
+    return ok, str(value["reason"])
+
+
+def _judge_userfaultfd(value: Any) -> tuple[bool | None, str]:
+    if value["syscall"] is True:
+        return True, "the userfaultfd system call works"
+    if value["device"] is True:
+        return True, "/dev/userfaultfd works (the system call alone: " + value["syscall"] + ")"
+    return False, f"userfaultfd: {value['syscall']}; /dev/userfaultfd: {value['device']}"
+
+
+def _judge_tun(flag: str, asked: str) -> _Judge:
+    def judge(value: Any) -> tuple[bool | None, str]:
+        if not value["present"]:
+            return False, "/dev/net/tun is not there"
+        has = bool(value[flag])
+        return has, f"{asked} says {'yes' if has else 'no'} to {flag}"
+
+    return judge
+
+
+def _judge_flag(flag: str, what: str, *also: str) -> _Judge:
+    def judge(value: Any) -> tuple[bool | None, str]:
+        missing = [name for name in (flag, *also) if not value[name]]
+        if missing:
+            return False, f"{what} does not offer {', '.join(missing)}"
+        return True, f"{what} offers {flag}"
+
+    return judge
+
+
+FEATURES: dict[str, tuple[str, _Judge]] = {
+    "kvm": ("kvm", _judge_kvm),
+    "tun-vnet-hdr": ("tun", _judge_tun("vnet-hdr", "TUNGETFEATURES")),
+    "tun-multi-queue": ("tun", _judge_tun("multi-queue", "TUNGETFEATURES")),
+    "tun-ufo": ("tap-offloads", _judge_tun("ufo", "TUNSETOFFLOAD")),
+    "tun-uso": ("tap-offloads", _judge_tun("uso", "TUNSETOFFLOAD")),
+    "tun-tunnel": ("tap-offloads", _judge_tun("tunnel", "TUNSETOFFLOAD")),
+    "vhost-net": ("vhost-net", _judge_works),
+    "vhost-vsock": ("vhost-vsock", _judge_works),
+    "io_uring": ("io_uring", _judge_works),
+    "memfd-sealing": ("memfd-sealing", _judge_works),
+    "userfaultfd": ("userfaultfd", _judge_userfaultfd),
+    "sev": ("sev", _judge_flag("sev", "kvm_amd", "device")),
+    "sev-es": ("sev", _judge_flag("sev-es", "kvm_amd", "device")),
+    "sev-snp": ("sev", _judge_flag("sev-snp", "kvm_amd", "device")),
+    "tdx": ("tdx", _judge_flag("tdx", "kvm_intel")),
+}
+"""Feature → the fact it follows from, and how."""
+
+
+def gather(
+    wanted: Iterable[str] | None = None, features: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """Host facts by name, and under `features` each `{"present", "reason"}`, ready for JSON.
+
+    Args:
+        wanted: names of FACTS; None for all, unless `features` are given.
+        features: names of FEATURES; None for all, unless facts are given.
+
+    Raises:
+        InputError: a name that no fact or feature has.
+    """
+    if wanted is None and features is None:
+        wanted, features = FACTS, FEATURES
+    facts = {name: _gather_one(name) for name in (wanted or ())}
+    if features is None:
+        return facts
+    # A fact that only a feature needs is asked once too, and shown: it is the evidence.
+    names = list(features)
+    for name in names:
+        source = _source(name)
+        if source not in facts:
+            facts[source] = _gather_one(source)
+    judged = {name: feature(name, facts) for name in names}
+    shown = {n: {"present": f.present, "reason": f.reason} for n, f in judged.items()}
+    return {**facts, "features": shown}
+
+
+def feature(name: str, facts: Mapping[str, Any] | None = None) -> Feature:
+    """Judge one feature from gathered facts (another host's too), or from this host now.
+
+    Raises:
+        InputError: no such feature.
+    """
+    source = _source(name)
+    value = _gather_one(source) if facts is None else facts.get(source)
+    if value is None:
+        return Feature(None, f"the fact {source} was not gathered")
+    if isinstance(value, dict) and "unknown" in value:
+        return Feature(None, str(value["unknown"]))
+    try:
+        present, reason = FEATURES[name][1](value)
+    except (KeyError, TypeError):
+        return Feature(None, f"the fact {source} has another form than this release writes")
+    return Feature(present, reason)
+
+
+def _source(name: str) -> str:
+    try:
+        return FEATURES[name][0]
+    except KeyError:
+        hint = f"known are {', '.join(sorted(FEATURES))}"
+        raise InputError(f"there is no host feature {name!r}", hint=hint) from None
+
+
+def _gather_one(name: str) -> Any:
+    try:
+        ask = FACTS[name]
+    except KeyError:
+        hint = f"known are {', '.join(sorted(FACTS))}"
+        raise InputError(f"there is no host fact {name!r}", hint=hint) from None
+    try:
+        return ask()
+    except (OSError, ValueError, KeyError) as error:
+        # /proc and /sys may lack anything in a container; a fact less must not end a launch.
+        what = error.strerror if isinstance(error, OSError) else None
+        where = getattr(error, "filename", None)
+        return {"unknown": f"{where}: {what}" if what and where else what or str(error)}
