@@ -134,10 +134,7 @@ class Capabilities:
                     m.get("alias"),
                     bool(m.get("deprecated", False)),
                     m.get("default-ram-id"),
-                    {
-                        (c["qom-type"], c["property"]): c["value"]
-                        for c in m.get("compat-props", ())
-                    },
+                    {(c["qom-type"], c["property"]): c["value"] for c in m.get("compat-props", ())},
                 )
                 for m in self.replies.get("query-machines", ())
             }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         """Typed stand-in for `dataclass(frozen=True)`."""
         return _dataclass(frozen=True)(cls)
 
-    def replace(value: _T, **changes: Any) -> _T:
+    def replace(value: _T, /, **changes: Any) -> _T:
         """Typed stand-in for `dataclasses.replace`."""
         return value
 
@@ -93,7 +93,7 @@ else:
             cls.__repr__ = _repr
         return cls
 
-    def replace(value, **changes):
+    def replace(value, /, **changes):
         """A copy of `value` with some fields changed."""
         fields = {n: getattr(value, n) for n in value.__record_fields__}
         fields.update(changes)

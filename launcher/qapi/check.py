@@ -251,8 +251,9 @@ class Checker:
         told = self.unknown(owner, key)
         near = nearest(key, members)
         message, hint = told or (
-            f"{key!r} is not a property of {owner}" if owner else f"{path or 'a profile'} has no "
-            f"{key!r}",
+            f"{key!r} is not a property of {owner}"
+            if owner
+            else f"{path or 'a profile'} has no {key!r}",
             f"did you mean {', '.join(near)}?" if near else "",
         )
         self.mistake(node.key_place(key), message, hint, "unknown")

@@ -90,11 +90,13 @@ def _flatten(prefix: str, value: Any) -> Iterable[str]:
             yield from _flatten(f"{prefix}.{key}" if prefix else key, item)
     elif isinstance(value, (list, tuple)):
         for number, item in enumerate(value):
-            # A list of {"str": …} is QAPI's StringList: keyval repeats the key instead.
+            # Lists in QEMU's older option syntax repeat the key; QAPI's StringList is one of them.
             if isinstance(item, dict) and set(item) == {"str"}:
                 yield f"{prefix}={_scalar(item['str'])}"
-            else:
+            elif isinstance(item, (dict, list, tuple)):
                 yield from _flatten(f"{prefix}.{number}", item)
+            else:
+                yield f"{prefix}={_scalar(item)}"
     else:
         yield f"{prefix}={_scalar(value)}"
 

@@ -1,0 +1,99 @@
+"""Plan and resources to argv. Pure, and decides nothing."""
+
+from __future__ import annotations
+
+from launcher.plan.model import Descriptor
+from launcher.qapi import format_json, format_keyval
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from launcher.plan.model import Option, Plan
+
+#: The monitor's place in the child; 0 to 2 are the standard streams.
+MONITOR_FD = 3
+
+
+def render_argv(plan: Plan, descriptors: Mapping[str, int], runtime: str) -> list[str]:
+    """The command line of a launch.
+
+    Args:
+        plan: what was decided.
+        descriptors: resource name → number of the descriptor in the child; `qmp` is the
+            monitor's, and further `qmp-*` names are further monitors.
+        runtime: the machine's runtime directory, for `${runtime}`.
+    """
+    argv = [plan.binary]
+    for option in plan.options:
+        argv += _words(option, descriptors, runtime)
+    argv += plan.unplanned
+    argv += _monitors(plan, descriptors)
+    return argv
+
+
+def render_standalone(plan: Plan, runtime: str) -> list[str]:
+    """A command line for a reader or a script, without what only a launch can hold.
+
+    The monitor is left out (append one), the launcher's console is the standard streams, a
+    second console goes nowhere, and a secret's descriptor is named but not open.
+    """
+    argv = [plan.binary]
+    streams_free = True
+    for option in plan.options:
+        held = [v.name for v in option.members.values() if isinstance(v, Descriptor)]
+        if option.name.endswith("-chardev") and held:
+            key = option.members["id"]
+            argv += [
+                option.name,
+                f"stdio,id={key},signal=off" if streams_free else f"null,id={key}",
+            ]
+            streams_free = False
+        else:
+            argv += _words(option, {}, runtime)
+    return [*argv, *plan.unplanned]
+
+
+def _monitors(plan: Plan, descriptors: Mapping[str, int]) -> list[str]:
+    """One form for all releases: `-mon` is deprecated in 11.1, `monitor-qmp` unknown in 10.0."""
+    daemon = plan.tool == "qemu-storage-daemon"
+    words: list[str] = []
+    for name, fd in descriptors.items():
+        if name != "qmp" and not name.startswith("qmp-"):
+            continue
+        # The first is a connected socket; the others listen, bound by the launcher beforehand.
+        chardev = f"socket,id={name},fd={fd}" + ("" if name == "qmp" else ",server=on,wait=off")
+        if daemon:
+            words += ["--chardev", chardev, "--monitor", f"chardev={name}"]
+        else:
+            words += ["-chardev", chardev, "-qmp", f"chardev:{name}"]
+    return words
+
+
+def _words(option: Option, descriptors: Mapping[str, int], runtime: str) -> list[str]:
+    if option.form == "flag":
+        return [option.name]
+    if option.form == "word":
+        return [option.name, _fill(option.head, descriptors, runtime)]
+    members = _fill(option.members, descriptors, runtime)
+    if option.form == "json":
+        return [option.name, format_json(members)]
+    return [option.name, format_keyval(option.head, members)]
+
+
+def _fill(value: Any, descriptors: Mapping[str, int], runtime: str) -> Any:
+    """Descriptors and `${runtime}` in place of their names, at any depth."""
+    if isinstance(value, Descriptor):
+        number = descriptors.get(value.name)
+        if value.name.startswith("secret-"):
+            return f"/dev/fd/{number if number is not None else value.name}"
+        # QEMU wants text here: the descriptor may also be a name (QAPI: SocketAddress fd).
+        return str(number if number is not None else f"@{value.name}@")
+    if isinstance(value, dict):
+        return {key: _fill(item, descriptors, runtime) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, descriptors, runtime) for item in value]
+    if isinstance(value, str) and "${runtime}" in value:
+        return value.replace("${runtime}", runtime)
+    return value

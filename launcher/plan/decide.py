@@ -1,0 +1,263 @@
+"""Deciding the values of one entry: the profile's own words, then what the platform pins."""
+
+from __future__ import annotations
+
+from launcher.errors import HostError, InputError, Place
+from launcher.nodes import Mapping, Scalar
+from launcher.plan.model import Omission, Option, Origin, Value, Want, origin_of
+from launcher.plan.words import TAGS, Speaker
+from launcher.platforms import (
+    Impossible,
+    Omitted,
+    Written,
+    applies,
+    observer_for,
+    spell,
+    takes_json,
+)
+from launcher.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from launcher.capabilities import Capabilities, MachineType
+    from launcher.nodes import Node
+    from launcher.plan.model import HostFacts, Setup
+    from launcher.platforms import Catalogue, Pin, Platform, Version
+    from launcher.platforms.catalogue import Key
+    from launcher.profiles import Profile
+
+#: What is shown instead of a secret's content.
+HIDDEN = "(hidden)"
+
+
+@record
+class Pinned:
+    """What a platform's pin becomes for one entry: the text to write, and its origin."""
+
+    pin: Pin
+    text: str
+    note: str
+
+
+class Decider:
+    """What has been decided so far for one plan. One object per call of `make_plan`."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        platform: Platform,
+        pins: dict[Key, Pin],
+        catalogue: Catalogue,
+        capabilities: Capabilities,
+        version: Version,
+        host: HostFacts,
+        machine: MachineType | None,
+    ) -> None:
+        self.profile = profile
+        self.platform = platform
+        self.catalogue = catalogue
+        self.capabilities = capabilities
+        self.version = version
+        self.host = host
+        self.machine = machine
+        self.speaker = Speaker(catalogue, capabilities, version)
+        self.options: list[Option] = []
+        self.setup: list[Setup] = []
+        self.values: list[Value] = []
+        self.omitted: list[Omission] = []
+        self.wants: list[Want] = []
+        self.notes: list[str] = []
+        self.smp: int | None = None
+        self._impossible: list[str] = []
+        self._pins: dict[tuple[str, str], list[Pin]] = {}
+        for pin in pins.values():
+            self._pins.setdefault((pin.family, pin.type), []).append(pin)
+
+    # -- errors -------------------------------------------------------------------------------
+
+    def fail(self, place: Place, message: str, hint: str = "", code: str = "plan") -> None:
+        """Note a mistake of the profile."""
+        self.speaker.mistakes.append(InputError(message, place=place, hint=hint, code=code))
+
+    def cannot(self, reason: str) -> None:
+        """Note that this binary or this host cannot do what was asked."""
+        self._impossible.append(reason)
+
+    def runability(self) -> HostError | None:
+        """One error for everything that cannot be had here."""
+        if not self._impossible:
+            return None
+        hint = self._would_run()
+        return HostError(
+            f"platform {self.platform.name} cannot run here: {'; '.join(self._impossible)}",
+            place=self.profile.platform.place,
+            hint=hint,
+            evidence={"reasons": list(self._impossible)},
+            code="runability",
+        )
+
+    def _would_run(self) -> str:
+        """The newest named platform whose floors this binary and this host reach."""
+        linux = _series(self.host.linux)
+        fits = [
+            name
+            for name in self.catalogue.names.values()
+            if name.qemu.series <= self.version.series
+            and (name.linux is None or name.linux.series <= linux)
+        ]
+        if not fits:
+            return ""
+        best = max(fits, key=lambda n: (n.qemu.numbers, n.name))
+        return f"platform {best.name} would run here"
+
+    # -- pins -----------------------------------------------------------------------------------
+
+    def pins_for(
+        self, family: str, kind: str, key: str, given: dict[str, str], netdev: str | None = None
+    ) -> Iterator[Pinned]:
+        """The pins that hold for one entry and that this binary can write.
+
+        Args:
+            family: `object`, …
+            kind: the entry's type.
+            key: its id.
+            given: what the profile gives it, as text; what it gives is not pinned.
+            netdev: for a device, the type of its network backend.
+        """
+        for pin in self._pins.get((family, kind), ()):
+            if pin.property in given or not applies(pin, given, netdev):
+                continue
+            versioned = self.machine is not None and self.machine.versioned
+            if pin.row.machine == "unversioned" and versioned:
+                continue
+            if not self._host_can(pin):
+                continue
+            spelled = spell(pin, self.version, self.smp)
+            if isinstance(spelled, Written) and self._lacks(family, kind, pin.property):
+                spelled = self._unknown_here(pin)
+            if isinstance(spelled, Written):
+                yield Pinned(pin, spelled.value, spelled.because)
+            elif isinstance(spelled, Omitted):
+                self._omit(pin, key, spelled.reason)
+            else:
+                self.cannot(f"{family} {kind} {pin.property}: {spelled.reason}")
+
+    def _omit(self, pin: Pin, key: str, reason: str) -> None:
+        value = pin.value.replace("${smp}", str(self.smp or 1))
+        self.omitted.append(
+            Omission(pin.family, pin.type, key, pin.property, value, self.origin(pin), reason)
+        )
+
+    def origin(self, pin: Pin) -> Origin:
+        """The origin of a pinned value."""
+        return Origin("platform", self.platform.name, pin.row.place)
+
+    def _lacks(self, family: str, kind: str, name: str) -> bool:
+        """Whether the binary's own description lacks a property that the data says it has."""
+        known = self.speaker.known_words(family, kind)
+        return known is not None and name not in known
+
+    def _unknown_here(self, pin: Pin) -> Omitted | Impossible:
+        """As `spell` treats a release without the property: the binary has the last word."""
+        reason = f"this build of QEMU {self.version} has no {pin.property}"
+        if pin.value == pin.oldest_was or pin.row.otherwise == "omit":
+            return Omitted(f"{reason} and behaves as {pin.value!r}")
+        return Impossible(f"{reason}; the platform asks for {pin.value!r}")
+
+    def _host_can(self, pin: Pin) -> bool:
+        """Whether the host has the feature that the pinned value needs; notes it when not."""
+        needs = pin.row.needs
+        if needs is None or pin.value != pin.row.now:
+            return True
+        can, reason = self.host.features.get(needs, (None, "was not asked of this host"))
+        if can is False:
+            self.cannot(f"{pin.type} {pin.property}={pin.value} needs {needs}: {reason}")
+            return False
+        if can is None:
+            self.notes.append(f"{pin.type} {pin.property}: {needs} {reason}")
+        return True
+
+    # -- entries --------------------------------------------------------------------------------
+
+    def entry(
+        self, family: str, key: str, node: Mapping, path: str, netdev: str | None = None
+    ) -> dict[str, Any] | None:
+        """The members of one entry in the binary's words, profile and pins together.
+
+        Notes each as a value with its origin. None after a mistake.
+        """
+        tag = TAGS[family][0]
+        kind_node = node.get(tag)
+        kind = kind_node.text if isinstance(kind_node, Scalar) else ""
+        given = _texts(node)
+        pinned = {p.pin.property: p for p in self.pins_for(family, kind, key, given, netdev)}
+        items: dict[str, Node] = dict(node.items)
+        for name, one in pinned.items():
+            items[name] = Scalar(one.text, one.pin.row.place)
+        words = self.speaker.speak(family, key, Mapping(items, node.place, node.keys), path)
+        if words is None:
+            return None
+        members: dict[str, Any] = {}
+        for word in words:
+            found = pinned.get(word.today)
+            origin = origin_of(word.place) if found is None else self.origin(found.pin)
+            intended, note = word.value, word.note
+            if found is not None and found.note:
+                intended, note = found.pin.value, found.note
+            members[word.name] = word.value
+            if word.value is None:
+                continue
+            self._note(family, kind, key, word.today, word.name, intended, word.value, origin, note)
+        return members
+
+    def _note(
+        self,
+        family: str,
+        kind: str,
+        key: str,
+        today: str,
+        spelled: str,
+        intended: Any,
+        written: Any,
+        origin: Origin,
+        note: str,
+    ) -> None:
+        """One value per leaf: nested maps (block nodes, limits) are told by dotted names."""
+        if isinstance(written, dict) and written:
+            for name, item in written.items():
+                dotted = f"{today}.{name}"
+                self._note(family, kind, key, dotted, f"{spelled}.{name}", item, item, origin, note)
+            return
+        observer = observer_for(self.catalogue, family, kind, today, self.version)
+        self.values.append(
+            Value(family, kind, key, today, intended, origin, observer, written, spelled, note)
+        )
+
+    def value(
+        self, family: str, kind: str, key: str, name: str, value: Any, origin: Origin
+    ) -> None:
+        """Note a value that is not part of an entry: machine, accelerator, migration."""
+        self._note(family, kind, key, name, name, value, value, origin, "")
+
+    def form(self, option: str) -> str:
+        """`json` where the binary's option takes it, else `keyval`."""
+        return "json" if takes_json(self.catalogue, option, self.version) else "keyval"
+
+
+def _series(release: str) -> tuple[int, int]:
+    numbers = [int(p) if p.isdigit() else 0 for p in release.split("-")[0].split(".")]
+    return (numbers[0], numbers[1] if len(numbers) > 1 else 0)
+
+
+def _texts(node: Mapping) -> dict[str, str]:
+    """The members of an entry as QEMU's keyval text, for the conditions of platform rows."""
+    found = {}
+    for name, item in node.items.items():
+        if isinstance(item, Scalar):
+            found[name] = {"true": "on", "false": "off"}.get(item.text, item.text)
+        else:
+            found[name] = ""
+    return found

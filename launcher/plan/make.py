@@ -1,0 +1,160 @@
+"""`make_plan`: the order in which a plan is made."""
+
+from __future__ import annotations
+
+from launcher.errors import InputError, InputErrors
+from launcher.nodes import Scalar
+from launcher.plan.accel import decide_accel
+from launcher.plan.decide import Decider
+from launcher.plan.migration import decide_migration
+from launcher.plan.model import Plan
+from launcher.plan.sections import decide_machine, decide_process, decide_sections
+from launcher.platforms import find_platform, parse_qemu_version, removal_for, resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.capabilities import Capabilities, MachineType
+    from launcher.plan.model import HostFacts
+    from launcher.platforms import Catalogue, Platform, Version
+    from launcher.profiles import Profile
+
+
+def needed_types(profile: Profile, capabilities: Capabilities) -> list[str]:
+    """The QOM types whose properties a plan of `profile` looks at."""
+    if profile.tool != "qemu-system":
+        return []
+    found = {"migration"}
+    for node in profile.devices.values():
+        if isinstance(kind := node.get("driver"), Scalar):
+            found.add(kind.text)
+    for node in profile.objects.values():
+        if isinstance(kind := node.get("qom-type"), Scalar):
+            found.add(kind.text)
+    kind = profile.machine.get("type")
+    machine = capabilities.machine(kind.text) if isinstance(kind, Scalar) else None
+    if machine is not None:
+        found.add(f"{machine.name}-machine")
+    return capabilities.unrecorded(found)
+
+
+def needed_features(profile: Profile, catalogue: Catalogue, platform: Platform) -> list[str]:
+    """The host features that a plan of `profile` asks about; `kvm` stands for the whole ladder."""
+    found = set()
+    accels = [a.get("accel") for a in profile.accels]
+    if profile.tool == "qemu-system" and (
+        not accels or any(isinstance(a, Scalar) and a.text == "kvm" for a in accels)
+    ):
+        found.add("kvm")
+    kinds = {
+        node.text
+        for section, tag in (("objects", "qom-type"), ("netdevs", "type"), ("devices", "driver"))
+        for entry in getattr(profile, section).values()
+        if isinstance(node := entry.get(tag), Scalar)
+    }
+    for pin in resolve(catalogue, platform).values():
+        if pin.row.needs is not None and pin.type in kinds and pin.value == pin.row.now:
+            found.add(pin.row.needs)
+    return sorted(found)
+
+
+def make_plan(
+    profile: Profile,
+    platform: Platform,
+    catalogue: Catalogue,
+    capabilities: Capabilities,
+    host: HostFacts,
+    *,
+    binary: str,
+    uuid: str,
+) -> Plan:
+    """Everything that one start of `profile` on one binary needs, decided.
+
+    Args:
+        profile: what the user wrote.
+        platform: the floor whose values are pinned.
+        catalogue: the platform data.
+        capabilities: of the binary.
+        host: the facts named by `needed_features`.
+        binary: path of the binary, which becomes the first word of argv.
+        uuid: the machine's UUID where the profile gives none.
+
+    Raises:
+        InputErrors: the profile asks for something that this binary does not have.
+        HostError: the binary or the host cannot do what the platform or the profile asks.
+    """
+    version = parse_qemu_version(capabilities.version)
+    machine = None
+    if profile.tool == "qemu-system":
+        machine = _machine_type(profile, capabilities, catalogue, version)
+    decider = Decider(
+        profile,
+        platform,
+        resolve(catalogue, platform),
+        catalogue,
+        capabilities,
+        version,
+        host,
+        machine,
+    )
+    accel = reason = ""
+    system = profile.tool == "qemu-system"
+    if system:
+        decide_process(decider, uuid)
+        decide_machine(decider)
+        accel, reason = decide_accel(decider)
+    decide_sections(decider)
+    if system:
+        decide_migration(decider)
+    if decider.speaker.mistakes:
+        raise InputErrors(decider.speaker.mistakes)
+    if (trouble := decider.runability()) is not None:
+        raise trouble
+    return Plan(
+        name=profile.name,
+        uuid=profile.uuid or uuid,
+        tool=profile.tool,
+        binary=binary,
+        version=capabilities.version,
+        build=capabilities.build,
+        platform=platform.name,
+        machine=machine.name if machine else "",
+        accel=accel,
+        accel_reason=reason,
+        options=tuple(decider.options),
+        setup=tuple(decider.setup),
+        values=tuple(decider.values),
+        omitted=tuple(decider.omitted),
+        wants=tuple(decider.wants),
+        unplanned=profile.extra_args,
+        verify=profile.verify,
+        powerdown_seconds=profile.powerdown_seconds,
+        consoles=tuple(s.chardev for s in profile.serials if s.ours),
+        notes=tuple(decider.notes),
+    )
+
+
+def _machine_type(
+    profile: Profile, capabilities: Capabilities, catalogue: Catalogue, version: Version
+) -> MachineType:
+    """The machine type of the profile, its alias resolved.
+
+    Raises:
+        InputError: the binary has no such machine type; says what it has instead.
+    """
+    kind = profile.machine.get("type")
+    assert isinstance(kind, Scalar)
+    machine = capabilities.machine(kind.text)
+    if machine is not None:
+        return machine
+    removal = removal_for(catalogue, "machine", kind.text, "*", version)
+    near = capabilities.nearest_machines(kind.text)
+    words = f"QEMU {version} has no machine type {kind.text!r}"
+    if removal is not None:
+        words += f"; it was removed after {removal.until}"
+    hint = f"it has {' to '.join(near)}" if near else ""
+    raise InputErrors([InputError(words, place=kind.place, hint=hint, code="machine")])
+
+
+def find_plan_platform(catalogue: Catalogue, profile: Profile) -> Platform:
+    """The platform that the profile names."""
+    return find_platform(catalogue, profile.platform.text, profile.platform.place)

@@ -1,0 +1,165 @@
+"""Migration: properties by `-global`, capabilities and parameters over QMP while paused.
+
+`-global` works for `migration.*` alone, because TYPE_MIGRATION inherits from TYPE_DEVICE; on
+every other type that is not a device all releases warn and ignore it.
+"""
+
+from __future__ import annotations
+
+from launcher.nodes import Scalar, plain_value
+from launcher.plan.model import Option, Origin, Setup, origin_of
+from launcher.platforms import observer_for
+from launcher.qapi import Checker, parse_boolean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from launcher.nodes import Node
+    from launcher.plan.decide import Decider
+
+_TYPE = "migration"
+
+
+def decide_migration(decider: Decider) -> None:
+    """Add what the profile and the platform say of migration, and what the machine type does."""
+    _capabilities(decider)
+    _parameters(decider)
+    _properties(decider)
+    _machine_type(decider)
+
+
+def _known(decider: Decider, command: str, member: str = "") -> frozenset[str]:
+    """The names that a migrate-set-* command of this binary takes."""
+    schema = decider.capabilities.schema
+    root = schema.argument_type(command)
+    if root is None:
+        return frozenset()
+    if not member:
+        return frozenset(schema.members(root))
+    listed = schema[schema.members(root)[member]["type"]]["element-type"]
+    return frozenset(schema.values(schema.members(listed)["capability"]["type"]))
+
+
+def _capabilities(decider: Decider) -> None:
+    known = _known(decider, "migrate-set-capabilities", "capabilities")
+    family = "migration-capability"
+    settings: dict[str, bool] = {}
+    given = decider.profile.migration_capabilities
+    for name, node in given.items():
+        if name not in known:
+            decider.speaker.unknown_word(family, _TYPE, name, node.place, known)
+            continue
+        state = parse_boolean(node.text) if isinstance(node, Scalar) else None
+        if state is None:
+            decider.fail(node.place, f"migration.capabilities.{name} must be on or off")
+            continue
+        settings[name] = state
+        decider.value(family, _TYPE, _TYPE, name, state, origin_of(node.place))
+    for pinned in decider.pins_for(family, _TYPE, _TYPE, _texts(given)):
+        name = pinned.pin.property
+        settings[name] = bool(parse_boolean(pinned.text))
+        decider.value(family, _TYPE, _TYPE, name, settings[name], decider.origin(pinned.pin))
+    if settings:
+        listed = [{"capability": n, "state": s} for n, s in settings.items()]
+        decider.setup.append(Setup("migrate-set-capabilities", {"capabilities": listed}))
+
+
+def _parameters(decider: Decider) -> None:
+    command = "migrate-set-parameters"
+    known = _known(decider, command)
+    family = "migration-parameter"
+    schema = decider.capabilities.schema
+    root = schema.argument_type(command)
+    settings: dict[str, Any] = {}
+    given = decider.profile.migration_parameters
+    checker = Checker(schema)
+
+    def typed(name: str, node: Node) -> Any:
+        member = schema.members(root or "")[name]
+        return checker.check(member["type"], node, f"migration.parameters.{name}")
+
+    for name, node in given.items():
+        if name not in known:
+            decider.speaker.unknown_word(family, _TYPE, name, node.place, known)
+            continue
+        settings[name] = typed(name, node)
+        decider.value(family, _TYPE, _TYPE, name, settings[name], origin_of(node.place))
+    for pinned in decider.pins_for(family, _TYPE, _TYPE, _texts(given)):
+        name = pinned.pin.property
+        if name not in known:
+            continue
+        settings[name] = typed(name, Scalar(pinned.text, pinned.pin.row.place))
+        decider.value(family, _TYPE, _TYPE, name, settings[name], decider.origin(pinned.pin))
+    decider.speaker.mistakes += checker.mistakes
+    if settings:
+        decider.setup.append(Setup(command, settings))
+
+
+def _properties(decider: Decider) -> None:
+    family = "migration-property"
+    known = decider.speaker.known_words("device", _TYPE)
+    given = decider.profile.migration_properties
+    for name, node in given.items():
+        if known is not None and name not in known:
+            decider.speaker.unknown_word(family, _TYPE, name, node.place, known)
+            continue
+        text = node.text if isinstance(node, Scalar) else str(plain_value(node))
+        text = {"true": "on", "false": "off"}.get(text, text)
+        _global(decider, name, text, origin_of(node.place))
+    for pinned in decider.pins_for(family, _TYPE, _TYPE, _texts(given)):
+        _global(decider, pinned.pin.property, pinned.text, decider.origin(pinned.pin))
+
+
+def _global(decider: Decider, name: str, text: str, origin: Origin) -> None:
+    path = f"migration.properties.{name}"
+    word = f"migration.{name}={text}"
+    decider.options.append(Option("-global", "word", word, {}, path, origin.place))
+    flag = parse_boolean(text)
+    value = text if flag is None else flag
+    decider.value("migration-property", _TYPE, _TYPE, name, value, origin)
+
+
+def _machine_type(decider: Decider) -> None:
+    """What the machine type's own compat properties set, where nothing stronger does.
+
+    They are expectations like any other: QEMU 10.0 and 11.1 list one (sev-guest legacy-vm-type)
+    that they do not apply.
+    """
+    machine = decider.machine
+    if machine is None:
+        return
+    origin = Origin("machine type", machine.name)
+    decided = {(v.family, v.id, v.property) for v in decider.values}
+    parameters = _known(decider, "migrate-set-parameters")
+    for (kind, name), text in machine.compat.items():
+        flag = parse_boolean(text)
+        value = text if flag is None else flag
+        if kind == _TYPE:
+            family = "migration-parameter" if name in parameters else "migration-property"
+            targets = [_TYPE]
+        else:
+            family = "object"
+            targets = [
+                key
+                for key, node in decider.profile.objects.items()
+                if isinstance(tag := node.get("qom-type"), Scalar) and tag.text == kind
+            ]
+        observer = observer_for(decider.catalogue, family, kind, name, decider.version)
+        if observer.read is None:
+            continue
+        for key in targets:
+            taken = any((f, key, name) in decided for f in _families(family))
+            if not taken:
+                decider.value(family, kind, key, name, value, origin)
+
+
+def _families(family: str) -> tuple[str, ...]:
+    """Migration's properties and parameters name the same settings twice."""
+    if family.startswith("migration"):
+        return ("migration-property", "migration-parameter")
+    return (family,)
+
+
+def _texts(given: dict[str, Node]) -> dict[str, str]:
+    return {n: i.text if isinstance(i, Scalar) else "" for n, i in given.items()}

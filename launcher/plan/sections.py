@@ -1,0 +1,331 @@
+"""Options, section by section: one small function each, in the order of the command line."""
+
+from __future__ import annotations
+
+from launcher.nodes import Mapping, Scalar, plain_value
+from launcher.plan.decide import HIDDEN
+from launcher.plan.model import Descriptor, Option, Setup, Want, origin_of
+from launcher.plan.words import TAGS
+from launcher.platforms import has_option
+from launcher.qapi import nearest, parse_integer, parse_size
+from launcher.record import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from launcher.plan.decide import Decider
+
+_MIB = 1 << 20
+
+
+def decide_process(decider: Decider, uuid: str) -> None:
+    """What every system emulator is started with, and who it is."""
+    profile = decider.profile
+    add = decider.options.append
+    add(Option("-no-user-config", "flag", "", {}, "launcher"))
+    add(Option("-nodefaults", "flag", "", {}, "launcher"))
+    # The guest's name is also shown to the guest by some firmware; `guest=` keeps commas apart.
+    add(Option("-name", "keyval", "", {"guest": profile.name}, "name"))
+    add(Option("-uuid", "word", profile.uuid or uuid, {}, "uuid"))
+    add(Option("-S", "flag", "", {}, "launcher"))
+    add(Option("-display", "word", profile.display, {}, "display"))
+    if profile.rtc is not None:
+        add(Option("-rtc", "keyval", "", plain_value(profile.rtc), "rtc", profile.rtc.place))
+    _run_with(decider)
+    _action(decider)
+
+
+def _run_with(decider: Decider) -> None:
+    """`-run-with`, or the options it replaced on binaries without it."""
+    node = decider.profile.run_with
+    if node is None:
+        return
+    members = {}
+    for key, item in node.items.items():
+        rename = decider.catalogue.renames.get(("command-line", "run-with", key))
+        text = item.text if isinstance(item, Scalar) else ""
+        if rename is not None and decider.version.series < rename.from_.series:
+            path = f"run-with.{key}"
+            decider.options.append(Option(f"-{rename.old}", "word", text, {}, path, item.place))
+        else:
+            members[key] = plain_value(item)
+    if members:
+        decider.options.append(Option("-run-with", "keyval", "", members, "run-with", node.place))
+
+
+def _action(decider: Decider) -> None:
+    """`-action`, since QEMU 6.0; before it only two of its values had an option of their own."""
+    older = {("reboot", "shutdown"): "-no-reboot", ("shutdown", "pause"): "-no-shutdown"}
+    usual = {"reboot": "reset", "shutdown": "poweroff", "panic": "shutdown"}
+    action = decider.profile.action
+    if not action:
+        return
+    if has_option(decider.catalogue, "action", decider.version):
+        members = {k: n.text for k, n in action.items()}
+        place = next(iter(action.values())).place
+        decider.options.append(Option("-action", "keyval", "", members, "action", place))
+        return
+    for key, node in action.items():
+        option = older.get((key, node.text))
+        if option is not None:
+            decider.options.append(Option(option, "flag", "", {}, f"action.{key}", node.place))
+        elif usual.get(key) != node.text:
+            decider.fail(
+                node.place,
+                f"QEMU {decider.version} cannot express action.{key}: {node.text}",
+                "it knows reboot: shutdown and shutdown: pause; -action exists since QEMU 6.0",
+            )
+
+
+def decide_machine(decider: Decider) -> None:
+    """`-machine`, `-cpu`, `-smp`, `-m`, and what boots."""
+    _machine(decider)
+    _cpu(decider)
+    _smp(decider)
+    _memory(decider)
+    _boot(decider)
+
+
+def _machine(decider: Decider) -> None:
+    machine = decider.machine
+    assert machine is not None
+    node = decider.profile.machine
+    listed = decider.capabilities.properties(f"{machine.name}-machine")
+    members: dict[str, Any] = {}
+    for name, item in node.items.items():
+        if name == "type":
+            continue
+        place = node.key_place(name)
+        info = None if listed is None else listed.get(name)
+        if info is not None:
+            members[name] = decider.speaker.typed(info, item, f"machine.{name}")
+        elif listed is None or name in _MACHINE_EXTRAS or "." in name:
+            members[name] = plain_value(item)
+        else:
+            near = nearest(name, listed)
+            told = decider.speaker.unknown("machine", machine.name, name)
+            message, hint = told or (
+                f"{name!r} is not a property of machine {machine.name}",
+                f"did you mean {', '.join(near)}?" if near else "",
+            )
+            decider.fail(place, message, hint, "unknown")
+            continue
+        decider.value("machine", machine.name, "machine", name, members[name], origin_of(place))
+    decider.options.append(
+        Option("-machine", "keyval", machine.name, members, "machine", node.place)
+    )
+
+
+#: Accepted by -machine and not a property of the machine (FACTS: not readable either).
+_MACHINE_EXTRAS = ("kernel-irqchip", "memory-encryption", "confidential-guest-support")
+
+
+def _cpu(decider: Decider) -> None:
+    node = decider.profile.cpu
+    if node is None:
+        return
+    model = node.get("model")
+    if not isinstance(model, Scalar):
+        decider.fail(node.place, "cpu needs 'model'", "write `cpu: max`", "missing")
+        return
+    members = {k: plain_value(n) for k, n in node.items.items() if k != "model"}
+    decider.options.append(Option("-cpu", "keyval", model.text, members, "cpu", node.place))
+
+
+def _smp(decider: Decider) -> None:
+    node = decider.profile.smp
+    decider.smp = 1
+    if node is None:
+        return
+    members: dict[str, Any] = {}
+    for key, item in node.items.items():
+        number = parse_integer(item.text) if isinstance(item, Scalar) else None
+        if number is None or not 0 < number <= 65535:
+            text = item.text if isinstance(item, Scalar) else "a list or a map"
+            decider.fail(item.place, f"smp.{key} must be a count above zero, not {text!r}")
+            continue
+        members[key] = number
+    decider.smp = int(members.get("cpus", 1))
+    decider.options.append(Option("-smp", "keyval", "", members, "smp", node.place))
+
+
+def _memory(decider: Decider) -> None:
+    node = decider.profile.memory
+    if node is None:
+        return
+    members: dict[str, Any] = {}
+    for key in ("size", "slots", "maxmem"):
+        item = node.get(key)
+        if not isinstance(item, Scalar):
+            continue
+        number = parse_integer(item.text) if key == "slots" else parse_size(item.text)
+        if number is None:
+            decider.fail(item.place, f"memory.{key} must be a size, not {item.text!r}")
+            continue
+        # -m counts MiB unless told otherwise.
+        exact = number % _MIB
+        members[key] = (
+            number
+            if key == "slots"
+            else f"{number if exact else number // _MIB}" + ("B" if exact else "M")
+        )
+    decider.options.append(Option("-m", "keyval", "", members, "memory", node.place))
+
+
+_BOOT_OPTIONS = {
+    "kernel": "-kernel",
+    "initrd": "-initrd",
+    "append": "-append",
+    "dtb": "-dtb",
+    "firmware": "-bios",
+}
+
+
+def _boot(decider: Decider) -> None:
+    boot = decider.profile.boot
+    for key, option in _BOOT_OPTIONS.items():
+        node = boot.get(key)
+        if node is not None:
+            place, path = node.place, f"boot.{key}"
+            decider.options.append(Option(option, "word", node.text, {}, path, place))
+    members: dict[str, Any] = {k: plain_value(boot[k]) for k in ("order", "menu") if k in boot}
+    if members:
+        place = boot[next(iter(members))].place
+        decider.options.append(Option("-boot", "keyval", "", members, "boot", place))
+
+
+# -- entries --------------------------------------------------------------------------------------
+
+
+def decide_sections(decider: Decider) -> None:
+    """Everything that has an id, in the order in which references need it."""
+    _objects(decider)
+    _numa(decider)
+    _chardevs(decider)
+    _simple(decider, "tpmdev", decider.profile.tpmdevs, "-tpmdev")
+    _simple(decider, "audiodev", decider.profile.audiodevs, "-audiodev")
+    _blockdevs(decider)
+    _simple(decider, "netdev", decider.profile.netdevs, "-netdev")
+    _devices(decider)
+    for serial in decider.profile.serials:
+        word = f"chardev:{serial.chardev}"
+        decider.options.append(Option("-serial", "word", word, {}, "serial", serial.place))
+    _exports(decider)
+
+
+def _dash(decider: Decider, option: str) -> str:
+    """The storage daemon spells its options with two dashes."""
+    return f"-{option}" if decider.profile.tool == "qemu-storage-daemon" else option
+
+
+def _add(
+    decider: Decider,
+    option: str,
+    kind: str,
+    key: str,
+    members: dict[str, Any],
+    node: Mapping,
+    path: str,
+) -> None:
+    """One entry as an option in the form that the binary takes."""
+    tag, id_member = TAGS[path.partition(".")[0].removesuffix("s")]
+    form = decider.form(option.lstrip("-"))
+    if form == "json":
+        whole = {tag: kind, id_member: key, **members}
+        made = Option(_dash(decider, option), "json", "", whole, path, node.place)
+    else:
+        made = Option(
+            _dash(decider, option), "keyval", kind, {id_member: key, **members}, path, node.place
+        )
+    decider.options.append(made)
+
+
+def _kind(node: Mapping, tag: str) -> str:
+    found = node.get(tag)
+    return found.text if isinstance(found, Scalar) else ""
+
+
+def _simple(decider: Decider, family: str, entries: dict[str, Mapping], option: str) -> None:
+    tag = TAGS[family][0]
+    for key, node in entries.items():
+        path = f"{family}s.{key}"
+        members = decider.entry(family, key, node, path)
+        if members is not None:
+            _add(decider, option, _kind(node, tag), key, members, node, path)
+
+
+def _objects(decider: Decider) -> None:
+    for key, node in decider.profile.objects.items():
+        path = f"objects.{key}"
+        members = decider.entry("object", key, node, path)
+        if members is None:
+            continue
+        kind = _kind(node, "qom-type")
+        if kind == "secret" and "data" in members:
+            _hide(decider, key, members)
+        _add(decider, "-object", kind, key, members, node, path)
+
+
+def _hide(decider: Decider, key: str, members: dict[str, Any]) -> None:
+    """A secret's content goes through a descriptor: argv is readable by everyone on the host."""
+    name = f"secret-{key}"
+    decider.wants.append(Want("secret", name, str(members.pop("data"))))
+    members["file"] = Descriptor(name)
+    decider.values[:] = [
+        replace(v, value=HIDDEN, written=HIDDEN)
+        if (v.family, v.id, v.property) == ("object", key, "data")
+        else v
+        for v in decider.values
+    ]
+
+
+def _numa(decider: Decider) -> None:
+    for number, node in enumerate(decider.profile.numa):
+        members = {k: plain_value(n) for k, n in node.items.items() if k != "type"}
+        kind = _kind(node, "type") or "node"
+        path = f"numa.{number}"
+        decider.options.append(Option("-numa", "keyval", kind, members, path, node.place))
+
+
+def _chardevs(decider: Decider) -> None:
+    ours = {serial.chardev for serial in decider.profile.serials if serial.ours}
+    for key, node in decider.profile.chardevs.items():
+        path = f"chardevs.{key}"
+        members = decider.entry("chardev", key, node, path)
+        if members is None:
+            continue
+        if key in ours:
+            members["fd"] = Descriptor(key)
+            decider.wants.append(Want("socketpair", key))
+        _add(decider, "-chardev", _kind(node, "backend"), key, members, node, path)
+
+
+def _blockdevs(decider: Decider) -> None:
+    for key, node in decider.profile.blockdevs.items():
+        path = f"blockdevs.{key}"
+        members = decider.entry("blockdev", key, node, path)
+        if members is not None:
+            _add(decider, "-blockdev", _kind(node, "driver"), key, members, node, path)
+
+
+def _devices(decider: Decider) -> None:
+    for key, node in decider.profile.devices.items():
+        path = f"devices.{key}"
+        backend = decider.profile.netdevs.get(_kind(node, "netdev"))
+        netdev = _kind(backend, "type") if backend is not None else None
+        members = decider.entry("device", key, node, path, netdev)
+        if members is not None:
+            _add(decider, "-device", _kind(node, "driver"), key, members, node, path)
+
+
+def _exports(decider: Decider) -> None:
+    """The storage daemon's exports, over QMP: its options take JSON only from 6.0 on."""
+    server = decider.profile.nbd_server
+    if server is not None:
+        decider.setup.append(Setup("nbd-server-start", plain_value(server)))
+    for key, node in decider.profile.exports.items():
+        members = decider.entry("export", key, node, f"exports.{key}")
+        if members is not None:
+            arguments = {"type": _kind(node, "type"), "id": key, **members}
+            decider.setup.append(Setup("block-export-add", arguments))

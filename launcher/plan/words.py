@@ -1,0 +1,325 @@
+"""The words of one binary: typed members of one entry, checked against what the binary knows.
+
+An entry is one object, netdev, chardev, block node, device, … of the profile. It is written in
+today's words; the words of an older binary come from the platform data, and what the binary does
+not know at all is a mistake that says since when it exists or until when it did.
+"""
+
+from __future__ import annotations
+
+from launcher.errors import InputError
+from launcher.nodes import Mapping, Scalar, Sequence, plain_value
+from launcher.platforms import removal_for, rename_for, renamed_from, since
+from launcher.qapi import Checker, nearest, parse_boolean, parse_integer, parse_size
+from launcher.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from launcher.capabilities import Capabilities
+    from launcher.errors import Place
+    from launcher.nodes import Node
+    from launcher.platforms import Catalogue, Version
+
+#: Family → QMP command whose argument type describes it.
+_COMMANDS = {
+    "object": "object-add",
+    "netdev": "netdev_add",
+    "blockdev": "blockdev-add",
+    "export": "block-export-add",
+    "numa": "set-numa-node",
+}
+#: Family → the member that says which kind an entry is, and the one that holds its id.
+TAGS = {
+    "object": ("qom-type", "id"),
+    "netdev": ("type", "id"),
+    "chardev": ("backend", "id"),
+    "blockdev": ("driver", "node-name"),
+    "device": ("driver", "id"),
+    "audiodev": ("driver", "id"),
+    "tpmdev": ("type", "id"),
+    "export": ("type", "id"),
+    "numa": ("type", ""),
+}
+#: What `-device` knows beside the device's own properties.
+_DEVICE_WORDS = ("bus", "addr")
+
+_INTEGERS = frozenset(
+    f"{sign}int{bits}" for sign in ("", "u") for bits in ("", "8", "16", "32", "64")
+) | {"size", "size32", "number"}
+
+
+@record
+class Word:
+    """One property of an entry in the binary's words."""
+
+    today: str  # the name in the profile
+    name: str  # the name that the binary knows
+    value: Any  # typed, in the binary's units
+    place: Place
+    note: str = ""
+
+
+class Speaker:
+    """Turns entries into the words of one binary; `mistakes` grows.
+
+    Args:
+        catalogue: renames, removals and additions.
+        capabilities: of the binary.
+        version: its release.
+    """
+
+    def __init__(self, catalogue: Catalogue, capabilities: Capabilities, version: Version) -> None:
+        self.catalogue = catalogue
+        self.capabilities = capabilities
+        self.version = version
+        self.mistakes: list[InputError] = []
+
+    def fail(self, place: Place, message: str, hint: str = "", code: str = "unknown") -> None:
+        """Note one mistake."""
+        self.mistakes.append(InputError(message, place=place, hint=hint, code=code))
+
+    # -- kinds ------------------------------------------------------------------------------
+
+    def knows_kind(self, family: str, kind: Scalar, known: frozenset[str] | None) -> bool:
+        """Whether the binary has such a kind; notes the mistake when it has not.
+
+        Args:
+            family: `object`, `device`, …
+            kind: what the profile says.
+            known: all kinds of the binary; None when they cannot be listed.
+        """
+        if known is None or kind.text in known:
+            return True
+        removal = removal_for(self.catalogue, family, kind.text, "*", self.version)
+        newer = since(self.catalogue, family, kind.text, "*")
+        near = nearest(kind.text, known)
+        hint = f"did you mean {', '.join(near)}?" if near else ""
+        words = f"QEMU {self.version} has no {family} {kind.text!r}"
+        if removal is not None:
+            words, hint = f"{words}; it was removed after {removal.until}", removal.instead
+        elif newer is not None:
+            words, hint = f"{words}; it exists since QEMU {newer}", hint and ""
+        self.fail(kind.place, words, hint)
+        return False
+
+    def kinds(self, family: str) -> frozenset[str] | None:
+        """All kinds of a family that the binary has, as far as it says."""
+        schema = self.capabilities.schema
+        if family == "device":
+            return frozenset(self.capabilities.replies["devices"])
+        if family == "chardev":
+            branches = self._chardev_backends()
+            return frozenset(branches) or None
+        root = self._root(family)
+        if root is not None:
+            tag_type = schema.members(root)[schema[root]["tag"]]["type"]
+            return frozenset(schema.values(tag_type))
+        if family == "object":
+            return frozenset(self.capabilities.replies["user-creatable"])
+        return None
+
+    def known_words(self, family: str, kind: str) -> frozenset[str] | None:
+        """The names of all properties of a kind; None when the binary does not list them."""
+        root = self._root(family)
+        if root is not None:
+            return frozenset(self.capabilities.schema.all_members(root, kind))
+        if family == "chardev":
+            return self.capabilities.option_parameters("chardev")
+        listed = self.capabilities.properties(f"{kind}-accel" if family == "accel" else kind)
+        return None if listed is None else frozenset(listed)
+
+    def _root(self, family: str) -> str | None:
+        """The union type that describes a family; None where the binary's schema has none."""
+        schema = self.capabilities.schema
+        command = _COMMANDS.get(family)
+        root = schema.argument_type(command) if command else None
+        if family == "audiodev":
+            root = self._audiodev_type()
+        return root if root is not None and schema[root].get("tag") else None
+
+    def _chardev_backends(self) -> dict[str, str]:
+        schema = self.capabilities.schema
+        root = schema.argument_type("chardev-add")
+        if root is None:
+            return {}
+        backend = schema.members(root).get("backend")
+        return schema.branches(backend["type"]) if backend else {}
+
+    def _audiodev_type(self) -> str | None:
+        """The Audiodev union, which introspection reaches only through query-audiodevs (8.0)."""
+        schema = self.capabilities.schema
+        if "query-audiodevs" not in schema:
+            return None
+        listed = schema[schema["query-audiodevs"]["ret-type"]]
+        return str(listed["element-type"])
+
+    # -- entries ------------------------------------------------------------------------------
+
+    def speak(self, family: str, key: str, node: Mapping, path: str) -> list[Word] | None:
+        """The typed words of one entry, without its kind and id; None when its kind is wrong."""
+        tag, id_member = TAGS[family]
+        kind = node.get(tag)
+        if not isinstance(kind, Scalar) or not self.knows_kind(family, kind, self.kinds(family)):
+            return None
+        spelled = self._respell(family, kind.text, node)
+        members = Mapping(
+            {n: s.node for n, s in spelled.items()},
+            node.place,
+            {n: s.place for n, s in spelled.items()},
+        )
+        values = self._check(family, kind, key, members, path)
+        return [
+            Word(s.today, name, values[name], s.place, s.note)
+            for name, s in spelled.items()
+            if name not in (tag, id_member) and name in values
+        ]
+
+    def _respell(self, family: str, kind: str, node: Mapping) -> dict[str, _Spelled]:
+        """The entry's members under the names that this binary knows."""
+        spelled = {}
+        for today, item in node.items.items():
+            place = node.key_place(today)
+            old_word = renamed_from(self.catalogue, family, kind, today)
+            if old_word is not None and old_word.new != today:
+                self._old_word(old_word, item, place)
+                continue
+            rename = rename_for(self.catalogue, family, kind, today, self.version)
+            if rename is None:
+                spelled[today] = _Spelled(today, item, place, "")
+                continue
+            text = item.text if isinstance(item, Scalar) else None
+            value = rename.old_value(text) if text is not None else None
+            if value is None:
+                self.fail(
+                    item.place,
+                    f"QEMU {self.version} cannot express {today}={text}: it knows only "
+                    f"{rename.old}, in units of {rename.factor}",
+                    f"use a multiple of {rename.factor}",
+                    "value",
+                )
+                continue
+            note = f"{today} is called {rename.old} before QEMU {rename.from_}"
+            spelled[rename.old] = _Spelled(today, Scalar(value, item.place), place, note)
+        return spelled
+
+    def _old_word(self, rename: Any, item: Node, place: Place) -> None:
+        value = rename.new_value(item.text) if isinstance(item, Scalar) else None
+        wanted = f"{rename.new}: {value}" if value is not None else rename.new
+        self.fail(
+            place,
+            f"{rename.old!r} was renamed {rename.new!r} in QEMU {rename.from_}",
+            f"profiles are written in today's words for every binary: `{wanted}`",
+        )
+
+    def _check(
+        self, family: str, kind: Scalar, key: str, members: Mapping, path: str
+    ) -> dict[str, Any]:
+        """Typed values of the members, against the best description the binary gives."""
+        owner = f"{family} {kind.text}"
+        schema = self.capabilities.schema
+        root = self._root(family)
+        if root is not None:
+            checker = Checker(schema, lambda _owner, name: self.unknown(family, kind.text, name))
+            id_member = TAGS[family][1]
+            named = {**members.items}
+            if id_member:
+                named[id_member] = Scalar(key, members.place)
+            whole = Mapping(named, members.place, members.keys)
+            values = checker.check(root, whole, path, owner)
+            self.mistakes += checker.mistakes
+            return values if isinstance(values, dict) else {}
+        if family in ("object", "device"):
+            return self._by_properties(family, kind.text, members, path)
+        if family == "chardev":
+            self._known_parameters("chardev", kind.text, members)
+        return {name: plain_value(item) for name, item in members.items.items()}
+
+    def unknown(self, family: str, kind: str, name: str) -> tuple[str, str] | None:
+        """Better words for a property that the binary lacks: since when, until when."""
+        removal = removal_for(self.catalogue, family, kind, name, self.version)
+        if removal is not None:
+            return (
+                f"QEMU {self.version} has no {name!r} for {family} {kind}; it was removed after "
+                f"{removal.until}",
+                removal.instead,
+            )
+        newer = since(self.catalogue, family, kind, name)
+        if newer is not None:
+            return (
+                f"QEMU {self.version} has no {name!r} for {family} {kind}; it exists since "
+                f"QEMU {newer}",
+                f"remove it, or use QEMU {newer} or later",
+            )
+        return None
+
+    def _known_parameters(self, option: str, kind: str, members: Mapping) -> None:
+        """Names of an option that QEMU describes as one flat list for all kinds."""
+        known = self.capabilities.option_parameters(option)
+        for name in members.items if known else ():
+            if name not in (known or ()) and name not in (TAGS[option][0], "id"):
+                self.unknown_word(option, kind, name, members.key_place(name), known or frozenset())
+
+    def unknown_word(
+        self, family: str, kind: str, name: str, place: Place, known: frozenset[str]
+    ) -> None:
+        """Note a property that this kind does not have, with what is known about the word."""
+        near = nearest(name, known)
+        message, hint = self.unknown(family, kind, name) or (
+            f"{name!r} is not a property of {family} {kind}",
+            f"did you mean {', '.join(near)}?" if near else "",
+        )
+        self.fail(place, message, hint)
+
+    def _by_properties(self, family: str, kind: str, members: Mapping, path: str) -> dict[str, Any]:
+        """Typed by QOM's property list: devices on every release, objects on 5.2."""
+        listed = self.capabilities.properties(kind)
+        extra = (*TAGS[family], *(_DEVICE_WORDS if family == "device" else ()))
+        values: dict[str, Any] = {}
+        for name, item in members.items.items():
+            info = (listed or {}).get(name)
+            if info is not None:
+                values[name] = self.typed(info, item, f"{path}.{name}")
+            elif listed is None or name in extra:
+                values[name] = plain_value(item)
+            else:
+                known = frozenset(listed) | frozenset(extra)
+                self.unknown_word(family, kind, name, members.key_place(name), known)
+        return values
+
+    def typed(self, info: dict[str, Any], node: Node, path: str) -> Any:
+        """The value of `node` as a QOM property: `info` as qom-list-properties gives it."""
+        kind = info.get("type", "")
+        if isinstance(node, (Mapping, Sequence)):
+            return plain_value(node)
+        if node.is_null:
+            self.fail(node.place, f"{path} has no value", code="type")
+            return None
+        text = node.text
+        if kind == "bool":
+            flag = parse_boolean(text)
+            if flag is None:
+                self.fail(node.place, f"{path} must be true or false, not {text!r}", code="type")
+            return flag
+        if kind in _INTEGERS:
+            number = parse_integer(text)
+            if number is None:
+                number = parse_size(text)
+            # QEMU's PCI address is an int32 that also takes text such as `06.0`
+            # (hw/core/qdev-properties-system.c, set_pci_devfn).
+            if number is None and info["name"] != "addr":
+                self.fail(node.place, f"{path} must be an integer, not {text!r}", code="type")
+                return None
+            return text if number is None else number
+        if node.plain and text in ("true", "false") and kind not in ("str", "string"):
+            return "on" if text == "true" else "off"
+        return text
+
+
+@record
+class _Spelled:
+    today: str
+    node: Node
+    place: Place
+    note: str

@@ -1,0 +1,327 @@
+"""A mapping to a `Profile`: merge, fill, check, expand, resolve references, in that order."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from launcher.errors import InputError, InputErrors, Place
+from launcher.nodes import Mapping, Scalar, Sequence
+from launcher.profiles.merge import beside, extend, override, substitute
+from launcher.profiles.profile import Profile, Serial
+from launcher.profiles.references import check_references
+from launcher.profiles.shape import PROFILE, SHAPE
+from launcher.profiles.shorts import Expander
+from launcher.qapi import Checker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from launcher.nodes import Node
+    from launcher.profiles.merge import Read
+
+#: The rule for every id and for the name, everywhere: what QEMU accepts for `-object` and
+#: `-device` alike (7.2 takes device ids that 11.1 aborts on), bounded.
+ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}\Z")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+
+_SECTIONS = (
+    *("objects", "netdevs", "chardevs", "blockdevs", "devices"),
+    *("audiodevs", "tpmdevs", "exports"),
+)
+
+#: Keys whose text is a path, by section; relative ones are seen from the file that holds them.
+_PATHS = {
+    "objects": {"mem-path", "file", "filename", "dir"},
+    "chardevs": {"path", "logfile", "input-path"},
+    "blockdevs": {"filename"},
+    "devices": {"romfile"},
+    "netdevs": set(),
+}
+_BOOT_PATHS = {"kernel", "initrd", "dtb", "firmware"}
+
+#: What a machine is that only the storage daemon's profiles leave out.
+_NOT_FOR_DAEMON = (
+    *("machine", "accel", "cpu", "smp", "memory", "boot", "devices", "audiodevs", "tpmdevs"),
+    *("netdevs", "disk", "cdrom", "net", "serial", "numa", "migration", "display", "rtc"),
+    *("action", "run-with"),
+)
+_ONLY_FOR_DAEMON = ("exports", "nbd-server")
+
+
+def parse_profile(
+    root: Mapping, read: Read, settings: Iterable[tuple[str, Node]] = (), platform: str = ""
+) -> Profile:
+    """The profile that `root` describes.
+
+    Args:
+        root: the tree of the profile's file.
+        read: reads another profile's tree, for `extends`.
+        settings: (dotted path, value) pairs of `--set`.
+        platform: of `--platform`; wins over the profile's own.
+
+    Raises:
+        InputErrors: every mistake that was found, in file order.
+    """
+    mistakes: list[InputError] = []
+    file = root.place.file
+    tree = override(extend(root, read), settings)
+    if platform:
+        tree = override(tree, [("platform", Scalar(platform, Place("--platform")))])
+    tree = substitute(tree, mistakes)
+    _forbid_line_breaks(tree, mistakes)
+    checker = Checker(SHAPE)
+    values = checker.check(PROFILE, tree, "")
+    mistakes += checker.mistakes
+    # Built even when mistakes were noted, so that all of them are told at once.
+    profile = _build(tree, values or {}, file, mistakes)
+    if mistakes:
+        raise InputErrors(mistakes)
+    return profile
+
+
+def _build(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[InputError]) -> Profile:
+    tool = values.get("tool", "qemu-system")
+    _check_tool(tree, tool, mistakes)
+    shorts = Expander(tree, mistakes)
+    shorts.expand()
+    sections: dict[str, dict[str, Mapping]] = {}
+    for section in _SECTIONS:
+        written = tree.get(section)
+        known = _entries(written, section, mistakes) if isinstance(written, Mapping) else {}
+        known.update(shorts.sections.get(section, {}))
+        paths = _PATHS.get(section)
+        if paths:
+            known = {key: _absolute(node, paths) for key, node in known.items()}
+        sections[section] = known
+    migration = tree.get("migration")
+    parts = migration.items if isinstance(migration, Mapping) else {}
+    serials = tuple(Serial(*serial) for serial in shorts.serials)
+    profile = Profile(
+        name=_name(tree, values, file, mistakes),
+        file=file,
+        platform=_platform(tree, mistakes),
+        tool=tool,
+        machine=_machine(tree, tool, shorts, mistakes),
+        accels=_accels(tree),
+        cpu=_short_map(tree.get("cpu"), "model"),
+        smp=_short_map(tree.get("smp"), "cpus"),
+        memory=shorts.memory,
+        boot=_boot(tree),
+        objects=sections["objects"],
+        netdevs=sections["netdevs"],
+        chardevs=sections["chardevs"],
+        blockdevs=sections["blockdevs"],
+        devices=sections["devices"],
+        audiodevs=sections["audiodevs"],
+        tpmdevs=sections["tpmdevs"],
+        exports=sections["exports"],
+        nbd_server=_mapping_or_none(tree, "nbd-server", mistakes),
+        numa=_mappings(tree.get("numa"), "numa", mistakes),
+        serials=serials,
+        migration_capabilities=_scalars(parts.get("capabilities")),
+        migration_parameters=_scalars(parts.get("parameters")),
+        migration_properties=_scalars(parts.get("properties")),
+        action=_scalar_map(tree.get("action")),
+        run_with=_mapping_or_none(tree, "run-with", mistakes),
+        rtc=_mapping_or_none(tree, "rtc", mistakes),
+        display=values.get("display") or "none",
+        qemu=values.get("qemu"),
+        uuid=_uuid(tree, mistakes),
+        extra_args=tuple(values.get("extra-args") or ()),
+        verify=values.get("verify") or "strict",
+        powerdown_seconds=(values.get("stop") or {}).get("powerdown-seconds", 30),
+        expansions=tuple(shorts.notes),
+    )
+    check_references(profile, mistakes)
+    return profile
+
+
+def _check_tool(tree: Mapping, tool: str, mistakes: list[InputError]) -> None:
+    wrong = _NOT_FOR_DAEMON if tool == "qemu-storage-daemon" else _ONLY_FOR_DAEMON
+    for key in wrong:
+        if key in tree.items:
+            hint = "remove it" if tool != "qemu-system" else "write `tool: qemu-storage-daemon`"
+            mistakes.append(
+                InputError(f"{tool} has no {key!r}", place=tree.key_place(key), hint=hint)
+            )
+
+
+def _forbid_line_breaks(node: Node, mistakes: list[InputError], key: str = "") -> None:
+    """No scalar that could reach argv, a file or a log holds a line break (peers' CVEs)."""
+    if isinstance(node, Mapping):
+        for name, item in node.items.items():
+            if not name.startswith("x-") or key:
+                if "\n" in name:
+                    place = node.key_place(name)
+                    mistakes.append(InputError("a key holds a line break", place=place))
+                _forbid_line_breaks(item, mistakes, name)
+    elif isinstance(node, Sequence):
+        for item in node.items:
+            _forbid_line_breaks(item, mistakes, key)
+    elif "\n" in node.text or "\r" in node.text or "\0" in node.text:
+        hint = "write it on one line"
+        mistakes.append(InputError(f"{key} holds a line break", place=node.place, hint=hint))
+
+
+def _name(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[InputError]) -> str:
+    name = values.get("name")
+    if name is None:
+        base = os.path.basename(file)
+        name = base.partition(".")[0] if not file.startswith("<") else "machine"
+        name = name or "machine"
+    if not NAME.match(name):
+        node = tree.get("name")
+        mistakes.append(
+            InputError(
+                f"{name!r} cannot be a name",
+                place=node.place if node else tree.place,
+                hint="letters, digits, '.', '_' and '-', 63 at most, first a letter or digit",
+            )
+        )
+    return str(name)
+
+
+def _platform(tree: Mapping, mistakes: list[InputError]) -> Scalar:
+    node = tree.get("platform")
+    if isinstance(node, Scalar):
+        return node
+    mistakes.append(
+        InputError(
+            "the profile needs 'platform'",
+            place=tree.place,
+            hint="`platform: debian-12` pins that floor's defaults; `native` pins nothing",
+            code="missing",
+        )
+    )
+    return Scalar("native", tree.place)
+
+
+def _machine(tree: Mapping, tool: str, shorts: Expander, mistakes: list[InputError]) -> Mapping:
+    node = tree.get("machine")
+    if node is None:
+        if tool == "qemu-system":
+            hint = "write `machine: q35`, or a versioned type such as pc-q35-7.2"
+            mistakes.append(
+                InputError(
+                    "the profile needs 'machine'", place=tree.place, hint=hint, code="missing"
+                )
+            )
+        return Mapping({}, tree.place, {})
+    found = _short_map(node, "type")
+    assert found is not None
+    if not isinstance(found.get("type"), Scalar):
+        mistakes.append(InputError("machine needs 'type'", place=node.place, code="missing"))
+    if "ram" in shorts.sections["objects"] and "memory-backend" not in found.items:
+        place = shorts.sections["objects"]["ram"].place
+        items = {**found.items, "memory-backend": Scalar("ram", place)}
+        found = Mapping(items, found.place, {**found.keys, "memory-backend": place})
+    return found
+
+
+def _accels(tree: Mapping) -> tuple[Mapping, ...]:
+    node = tree.get("accel")
+    if node is None:
+        return ()
+    items = node.items if isinstance(node, Sequence) else (node,)
+    return tuple(m for m in (_short_map(item, "accel") for item in items) if m is not None)
+
+
+def _short_map(node: Node | None, key: str) -> Mapping | None:
+    """A map as it is; a scalar as the one key that it is short for."""
+    if node is None or isinstance(node, Mapping):
+        return node
+    return Mapping({key: node}, node.place, {key: node.place})
+
+
+def _boot(tree: Mapping) -> dict[str, Scalar]:
+    return {
+        key: _absolute_scalar(node) if key in _BOOT_PATHS else node
+        for key, node in _scalar_map(tree.get("boot")).items()
+    }
+
+
+def _scalar_map(node: Node | None) -> dict[str, Scalar]:
+    items = node.items if isinstance(node, Mapping) else {}
+    return {k: n for k, n in items.items() if isinstance(n, Scalar)}
+
+
+def _scalars(node: Node | None) -> dict[str, Node]:
+    return dict(node.items) if isinstance(node, Mapping) else {}
+
+
+def _mapping_or_none(tree: Mapping, key: str, mistakes: list[InputError]) -> Mapping | None:
+    node = tree.get(key)
+    if node is None or isinstance(node, Mapping):
+        return node
+    mistakes.append(InputError(f"{key} must be a mapping of keys to values", place=node.place))
+    return None
+
+
+def _mappings(node: Node | None, path: str, mistakes: list[InputError]) -> tuple[Mapping, ...]:
+    found = []
+    for number, item in enumerate(node.items if isinstance(node, Sequence) else ()):
+        if isinstance(item, Mapping):
+            found.append(item)
+        else:
+            words = f"{path}.{number} must be a mapping of keys to values"
+            mistakes.append(InputError(words, place=item.place))
+    return tuple(found)
+
+
+def _entries(node: Mapping, section: str, mistakes: list[InputError]) -> dict[str, Mapping]:
+    found = {}
+    for key, item in node.items.items():
+        place = node.key_place(key)
+        if not ID.match(key):
+            mistakes.append(
+                InputError(
+                    f"{key!r} cannot be an id in {section}",
+                    place=place,
+                    hint="letters, digits, '.', '_' and '-', 63 at most, starting with a letter",
+                    code="id",
+                )
+            )
+        if not isinstance(item, Mapping):
+            words = f"{section}.{key} must be a mapping of keys to values"
+            mistakes.append(InputError(words, place=item.place))
+        elif own := next((k for k in ("id", "node-name") if k in item.items), None):
+            hint = f"the key {key!r} is the id"
+            mistakes.append(
+                InputError(f"{section}.{key} has {own!r}", place=item.key_place(own), hint=hint)
+            )
+        else:
+            found[key] = item
+    return found
+
+
+def _uuid(tree: Mapping, mistakes: list[InputError]) -> str | None:
+    node = tree.get("uuid")
+    if not isinstance(node, Scalar):
+        return None
+    if not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", node.text):
+        hint = "write it as 8-4-4-4-12 hexadecimal digits"
+        mistakes.append(InputError(f"{node.text!r} is not a UUID", place=node.place, hint=hint))
+    return node.text.lower()
+
+
+def _absolute_scalar(node: Scalar) -> Scalar:
+    if node.text.startswith("${"):
+        return node
+    path = beside(node.place, node.text)
+    return node if path == node.text else Scalar(path, node.place, node.plain)
+
+
+def _absolute(node: Mapping, paths: set[str]) -> Mapping:
+    """`node` with each relative path made one that the launcher's own folder reaches."""
+    items: dict[str, Node] = {}
+    for key, item in node.items.items():
+        if isinstance(item, Mapping):
+            items[key] = _absolute(item, paths)
+        elif isinstance(item, Scalar) and key in paths and item.text:
+            items[key] = _absolute_scalar(item)
+        else:
+            items[key] = item
+    return Mapping(items, node.place, node.keys)

@@ -1,0 +1,253 @@
+"""The short forms: `memory`, `disk`, `cdrom`, `net`, `serial`, each with a visible expansion.
+
+Nothing else is invented: what a short form becomes is what a QEMU user would have written.
+"""
+
+from __future__ import annotations
+
+from launcher.errors import InputError
+from launcher.nodes import Mapping, Scalar, Sequence
+from launcher.qapi import parse_size
+from launcher.qapi.check import size_hint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from launcher.errors import Place
+    from launcher.nodes import Node
+
+#: How virtio devices are attached, by the start of the machine type's name.
+_TRANSPORTS = (("microvm", "device"), ("s390-ccw", "ccw"))
+
+#: Image formats that a file's own name tells; anything else must be said (never probed: a raw
+#: disk whose guest writes a qcow2 header into it would open any host file).
+_FORMATS = {".qcow2": "qcow2", ".raw": "raw", ".img": "raw", ".iso": "raw"}
+
+_SECTIONS = ("objects", "netdevs", "chardevs", "blockdevs", "devices")
+
+#: Keys of `net` that belong to the device, not to its backend.
+_NIC_KEYS = ("mac", "model")
+
+
+class Expander:
+    """Collects what the short forms of one profile become.
+
+    `sections` holds the new entries by section; `serials` the chardev ids of serial ports.
+    """
+
+    def __init__(self, root: Mapping, mistakes: list[InputError]) -> None:
+        self.root = root
+        self.mistakes = mistakes
+        self.sections: dict[str, dict[str, Mapping]] = {name: {} for name in _SECTIONS}
+        self.serials: list[tuple[str, Place, bool]] = []
+        self.notes: list[tuple[str, Place, str]] = []
+        self.memory: Mapping | None = None
+        machine = root.get("machine")
+        kind = machine.get("type") if isinstance(machine, Mapping) else machine
+        self.machine = kind.text if isinstance(kind, Scalar) else ""
+
+    def expand(self) -> None:
+        """Expand every short form that the profile has."""
+        for key, one in (
+            ("memory", self._memory),
+            ("disk", self._disk),
+            ("cdrom", self._cdrom),
+            ("net", self._net),
+            ("serial", self._serial),
+        ):
+            node = self.root.get(key)
+            if node is None:
+                continue
+            for number, item in enumerate(_as_list(node)):
+                one(item, number)
+
+    def _add(self, short: str, section: str, key: str, node: Mapping) -> None:
+        written = self.root.get(section)
+        taken = isinstance(written, Mapping) and key in written.items
+        if taken or key in self.sections[section]:
+            self._fail(
+                node.place,
+                f"{short} makes {section}.{key}, which exists already",
+                "give it another `id`" if short in ("disk", "net") else f"rename {section}.{key}",
+            )
+            return
+        self.sections[section][key] = node
+        self.notes.append((short, node.place, f"{section}.{key}"))
+
+    def _fail(self, place: Place, message: str, hint: str = "") -> None:
+        self.mistakes.append(InputError(message, place=place, hint=hint, code="short-form"))
+
+    def _virtio(self, kind: str) -> str:
+        for start, suffix in _TRANSPORTS:
+            if self.machine.startswith(start):
+                return f"virtio-{kind}-{suffix}"
+        return f"virtio-{kind}-pci"
+
+    # -- one function per short form ---------------------------------------------------------
+
+    def _memory(self, node: Node, _number: int) -> None:
+        given = node if isinstance(node, Mapping) else _map(node.place, size=node)
+        size = given.get("size")
+        if size is None:
+            self._fail(node.place, "memory needs 'size'", "write `memory: 1GiB`")
+            return
+        count = parse_size(size.text) if isinstance(size, Scalar) else None
+        if count is None or count <= 0:
+            text = size.text if isinstance(size, Scalar) else "a list or a map"
+            hint = (isinstance(size, Scalar) and size_hint(text)) or "write it as 512M or 1GiB"
+            self._fail(size.place, f"memory.size must be a size above zero, not {text!r}", hint)
+            return
+        self.memory = given
+        machine = self.root.get("machine")
+        if isinstance(machine, Mapping) and "memory-backend" in machine.items:
+            return  # the user's own object; `memory` says its size to the machine only
+        backend = {
+            key: item
+            for key, item in given.items.items()
+            if key not in ("size", "slots", "maxmem", "type")
+        }
+        kind = given.get("type") or Scalar("memory-backend-memfd", node.place)
+        self._add(
+            "memory",
+            "objects",
+            "ram",
+            Mapping(
+                {"qom-type": kind, "size": size, **backend},
+                node.place,
+                dict(given.keys),
+            ),
+        )
+
+    def _disk(self, node: Node, number: int) -> None:
+        given = _map(node.place, file=node) if isinstance(node, Scalar) else node
+        if not isinstance(given, Mapping):
+            return  # the shape's mistake is noted already
+        source = self._need_file(given, "disk")
+        if source is None:
+            return
+        kind = self._format(given, source)
+        if kind is None:
+            return
+        key = _text(given.get("id")) or f"disk{number}"
+        self._add("disk", "blockdevs", key, _image(given, kind, source))
+        extra = {k: n for k, n in given.items.items() if k not in _IMAGE_KEYS}
+        driver = Scalar(self._virtio("blk"), given.place)
+        drive = Scalar(key, given.place)
+        device = Mapping({"driver": driver, "drive": drive, **extra}, given.place, given.keys)
+        self._add("disk", "devices", f"{key}-dev", device)
+
+    def _cdrom(self, node: Node, number: int) -> None:
+        given = _map(node.place, file=node) if isinstance(node, Scalar) else node
+        if not isinstance(given, Mapping):
+            return  # the shape's mistake is noted already
+        source = self._need_file(given, "cdrom")
+        if source is None:
+            return
+        if not self.machine.startswith(("q35", "pc")):
+            hint = "attach it as a `disk` with read-only: true"
+            self._fail(node.place, f"machine {self.machine} has no CD drive", hint)
+            return
+        key = _text(given.get("id")) or f"cd{number}"
+        read_only = Scalar("true", given.place)
+        image = _image(given, Scalar("raw", given.place), source)
+        self._add(
+            "cdrom",
+            "blockdevs",
+            key,
+            Mapping({**image.items, "read-only": read_only}, image.place, image.keys),
+        )
+        device = _map(given.place, driver=_at(given, "ide-cd"), drive=_at(given, key))
+        self._add("cdrom", "devices", f"{key}-dev", device)
+
+    def _net(self, node: Node, number: int) -> None:
+        if isinstance(node, Scalar):
+            if node.text == "none":
+                return
+            given = _map(node.place, type=node)
+        elif isinstance(node, Mapping):
+            given = node
+        else:
+            return
+        key = _text(given.get("id")) or f"net{number}"
+        backend = {k: n for k, n in given.items.items() if k not in (*_NIC_KEYS, "id")}
+        self._add("net", "netdevs", key, Mapping(backend, given.place, given.keys))
+        driver = given.get("model") or _at(given, self._virtio("net"))
+        device = {"driver": driver, "netdev": _at(given, key)}
+        mac = given.get("mac")
+        if mac is not None:
+            device["mac"] = mac
+        self._add("net", "devices", f"{key}-dev", Mapping(device, given.place, given.keys))
+
+    def _serial(self, node: Node, number: int) -> None:
+        if isinstance(node, Scalar):
+            if node.text == "none":
+                return
+            if node.text != "console":
+                hint = "write `serial: console`, or a chardev: `serial: {backend: file, path: …}`"
+                self._fail(node.place, f"serial does not know {node.text!r}", hint)
+                return
+            chardev = _map(node.place, backend=Scalar("socket", node.place))
+            key = "console" if number == 0 else f"console{number}"
+            self._add("serial", "chardevs", key, chardev)
+            self.serials.append((key, node.place, True))
+            return
+        if not isinstance(node, Mapping):
+            return
+        key = _text(node.get("id")) or f"serial{number}"
+        backend = {k: n for k, n in node.items.items() if k != "id"}
+        self._add("serial", "chardevs", key, Mapping(backend, node.place, node.keys))
+        self.serials.append((key, node.place, False))
+
+    # -- images ------------------------------------------------------------------------------
+
+    def _need_file(self, given: Mapping, short: str) -> Scalar | None:
+        source = given.get("file")
+        if isinstance(source, Scalar) and not source.is_null and source.text:
+            return source
+        self._fail(given.place, f"{short} needs 'file'", f"write `{short}: {{file: …}}`")
+        return None
+
+    def _format(self, given: Mapping, source: Scalar) -> Node | None:
+        kind = given.get("format")
+        if kind is not None:
+            return kind
+        for ending, name in _FORMATS.items():
+            if source.text.endswith(ending):
+                return Scalar(name, source.place)
+        self._fail(
+            source.place,
+            f"the format of {source.text!r} is not clear from its name",
+            "say it: `format: qcow2` or `format: raw`; it is never guessed from the content",
+        )
+        return None
+
+
+_IMAGE_KEYS = ("file", "format", "id", "read-only", "discard", "detect-zeroes", "cache")
+
+
+def _image(given: Mapping, kind: Node, source: Scalar) -> Mapping:
+    """A block node: the format layer over the file, with the common options of the format."""
+    file = _map(source.place, driver=Scalar("file", source.place), filename=source)
+    options = {
+        k: n
+        for k, n in given.items.items()
+        if k in _IMAGE_KEYS and k not in ("file", "format", "id")
+    }
+    return Mapping({"driver": kind, "file": file, **options}, given.place, given.keys)
+
+
+def _map(place: Place, **items: Node) -> Mapping:
+    return Mapping(dict(items), place, dict.fromkeys(items, place))
+
+
+def _at(given: Mapping, text: str) -> Scalar:
+    return Scalar(text, given.place)
+
+
+def _text(node: Node | None) -> str:
+    return node.text if isinstance(node, Scalar) else ""
+
+
+def _as_list(node: Node) -> Iterable[Node]:
+    return node.items if isinstance(node, Sequence) else (node,)
