@@ -1,0 +1,61 @@
+"""Reading the human monitor's text, where QMP has no answer. Pure."""
+
+from __future__ import annotations
+
+
+def parse_migrate(text: str) -> dict[str, dict[str, str]]:
+    """`info migrate` (until 10.2) and `info migrate -a` (11.1): `send-switchover-start: on`."""
+    found = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(": ")
+        if colon:
+            found[name.strip()] = value.strip()
+    return {"": found}
+
+
+def parse_network(text: str) -> dict[str, dict[str, str]]:
+    r"""`info network`: ` \ net0: index=0,type=tap,ifname=tap0,…` by netdev id."""
+    found = {}
+    for line in text.splitlines():
+        name, colon, rest = line.lstrip(" \\").partition(": ")
+        if not colon:
+            continue
+        members = (part.partition("=") for part in rest.split(","))
+        found[name] = {key: value for key, equals, value in members if equals}
+    return found
+
+
+def parse_qtree(text: str) -> dict[str, dict[str, str]]:
+    """`info qtree`: the properties of each device that has an id.
+
+    A virtio proxy such as virtio-net-pci keeps most values in its nested device without an id;
+    those are given under the proxy's id, where the proxy has none of that name itself.
+    """
+    found: dict[str, dict[str, str]] = {}
+    owners: list[tuple[int, str]] = []  # (indentation, id) of the devices around this line
+    for line in text.splitlines():
+        body = line.lstrip()
+        indent = len(line) - len(body)
+        if body.startswith("dev: "):
+            kind, _, rest = body[5:].partition(", id ")
+            key = rest.strip().strip('"')
+            owners = [o for o in owners if o[0] < indent]
+            if not key and owners and kind.startswith("virtio"):
+                key = owners[-1][1]
+            owners.append((indent, key))
+            found.setdefault(key, {})
+            continue
+        name, equals, value = body.partition(" = ")
+        owner = next((key for depth, key in reversed(owners) if depth < indent), "")
+        if equals and owner:
+            found[owner].setdefault(name, _qtree_value(value))
+    return found
+
+
+def _qtree_value(text: str) -> str:
+    """`"text"` without its quotes, `4 (0x4)` and `262144 (256 KiB)` without the second form."""
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        return text[1:-1]
+    number, bracket, _ = text.partition(" (")
+    digits = number.lstrip("-")
+    return number if bracket and digits.isdigit() else text
