@@ -25,7 +25,7 @@ def in_child(probe: Callable[[], Any], timeout: float) -> Any:
     if pid == 0:
         _answer(probe, writer)
     os.close(writer)
-    data = b""
+    data, ended = b"", False
     poll = select.poll()
     poll.register(reader, select.POLLIN)
     try:
@@ -33,14 +33,17 @@ def in_child(probe: Callable[[], Any], timeout: float) -> Any:
         while poll.poll(int(timeout * 1000)):
             piece = os.read(reader, 65536)
             if not piece:
+                ended = True
                 break
             data += piece
     finally:
         os.close(reader)
         os.kill(pid, signal.SIGKILL)  # it has answered, or has had its time
         os.waitpid(pid, 0)
-    if not data:
+    if not ended:
         raise OSError(f"the probe's process did not answer within {timeout:g} s")
+    if not data:
+        raise OSError("the probe's process ended without an answer")
     return json.loads(data)
 
 

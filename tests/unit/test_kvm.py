@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from launcher.host import boot_cache, guest_time, kvm
+from launcher.host import boot_cache, guest_time, kvm, kvm_guest
 from launcher.host.guest_time import ThreadTimes, judge_guest_time
 
 FULL = os.environ.get("QEMU_LAUNCHER_FULL") == "1"
@@ -39,8 +39,17 @@ def _hardware() -> bool:
     return "vmx" in words or "svm" in words
 
 
-def _fds() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def _machines() -> int:
+    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    return sum("kvm" in os.readlink(link) for link in links if os.path.islink(link))
+
+
+def _settle() -> tuple[int, set[signal.Signals]]:
+    """What this process has open and blocked, once no VM is being taken down any more."""
+    deadline = time.monotonic() + 10
+    while _machines():
+        assert time.monotonic() < deadline, "a VM stays open"
+    return len(os.listdir("/proc/self/fd")), signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_no_device():
@@ -106,17 +115,17 @@ def _judge_model(exit_ns, iteration_ns, seed):
     """The judgement alone, over a modelled CPU that is taken away in one run of twenty."""
     import random
 
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
 
     def loop(count):
         hiccup = chance.uniform(0, 2e7) if chance.random() < 0.05 else 0
         return (exit_ns + iteration_ns * count + hiccup) / count
 
-    probe = kvm._Probe("/dev/kvm", 1.0)
+    probe = kvm_guest.Probe("/dev/kvm", 1.0)
     probe._loop = loop
     try:
         probe.native_speed()
-    except kvm._Broken:
+    except kvm_guest.Broken:
         return False
     return True
 
@@ -134,11 +143,10 @@ def test_a_trap_is_a_trap(iteration_ns):
 @needs_kvm
 def test_leaves_nothing_behind():
     kvm.climb()
-    mask, fds = signal.pthread_sigmask(signal.SIG_BLOCK, ()), _fds()
+    before = _settle()
     for _ in range(5):
         kvm.climb()
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
-    assert _fds() == fds
+    assert _settle() == before
     assert signal.sigpending() == set()
 
 
@@ -152,7 +160,7 @@ def test_leaves_nothing_behind():
     ],
 )
 def test_a_guest_that_does_something_else(monkeypatch, program, said):
-    monkeypatch.setattr(kvm, "_HELLO", program)
+    monkeypatch.setattr(kvm_guest, "_HELLO", program)
     ladder = kvm.climb()
     assert (ladder.rung, ladder.ok, ladder.broken) == ("vcpu", False, "runs")
     assert said in ladder.reason
@@ -160,19 +168,19 @@ def test_a_guest_that_does_something_else(monkeypatch, program, said):
 
 @needs_kvm
 def test_a_guest_that_never_returns_is_interrupted(monkeypatch):
-    monkeypatch.setattr(kvm, "_HELLO", b"\xeb\xfe")  # jump to itself
-    fds, mask = _fds(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    monkeypatch.setattr(kvm_guest, "_HELLO", b"\xeb\xfe")  # jump to itself
+    before = _settle()
     started = time.monotonic()
     ladder = kvm.climb(timeout=0.2)
     assert time.monotonic() - started < 2
     assert (ladder.ok, ladder.broken) == (False, "runs")
     assert "did not finish two instructions in 0.2 s" in ladder.reason
-    assert (_fds(), signal.pthread_sigmask(signal.SIG_BLOCK, ())) == (fds, mask)
+    assert _settle() == before
 
 
 @needs_kvm
 def test_a_loop_that_does_not_count_is_interrupted(monkeypatch):
-    monkeypatch.setattr(kvm, "_LOOP", b"\xeb\xfe")
+    monkeypatch.setattr(kvm_guest, "_LOOP", b"\xeb\xfe")
     ladder = kvm.climb(timeout=0.2)
     assert (ladder.ok, ladder.broken) == (False, "native-speed")
     assert "does not move" in ladder.reason
@@ -181,7 +189,7 @@ def test_a_loop_that_does_not_count_is_interrupted(monkeypatch):
 @needs_kvm
 def test_out_of_time_the_verdict_comes_from_what_was_done(monkeypatch):
     # A loop far too long for the time stands for a host that is slower still.
-    monkeypatch.setattr(kvm, "_FIRST", 4_000_000_000)
+    monkeypatch.setattr(kvm_guest, "_FIRST", 4_000_000_000)
     started = time.monotonic()
     ladder = kvm.climb(timeout=0.2)
     assert time.monotonic() - started < 2
@@ -214,8 +222,8 @@ def test_an_exception_from_a_signal_handler_gets_out_and_cleans_up(monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(kvm, "_LOOP", b"\xeb\xfe")
-    fds, mask = _fds(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    monkeypatch.setattr(kvm_guest, "_LOOP", b"\xeb\xfe")
+    before = _settle()
     old = signal.signal(signal.SIGALRM, stop)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
@@ -224,7 +232,7 @@ def test_an_exception_from_a_signal_handler_gets_out_and_cleans_up(monkeypatch):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
-    assert (_fds(), signal.pthread_sigmask(signal.SIG_BLOCK, ())) == (fds, mask)
+    assert _settle() == before
 
 
 @needs_kvm
@@ -341,7 +349,7 @@ def test_guest_time_of_a_guest_that_really_runs():
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        kvm._LOOP = b"\xeb\xfe"
+        kvm_guest._LOOP = b"\xeb\xfe"
         try:
             kvm.climb(timeout=8)
         finally:
