@@ -98,7 +98,8 @@ class Capabilities:
                 if listed is not None:
                     known = self._properties[qom_type] = {p["name"]: p for p in listed}
                     break
-        return known
+        # Empty: the type ended the QEMU that was asked about it, so nothing is known.
+        return known or None
 
     def unrecorded(self, types: Iterable[str]) -> list[str]:
         """Those of `types` that exist and whose properties were not recorded yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from launcher.plan.model import Descriptor
 from launcher.qapi import format_json, format_keyval
+from launcher.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 MONITOR_FD = 3
 
 
-def render_argv(plan: Plan, descriptors: Mapping[str, int], runtime: str) -> list[str]:
+def render_argv(
+    plan: Plan, descriptors: Mapping[str, int], runtime: str, *, listening: bool = False
+) -> list[str]:
     """The command line of a launch.
 
     Args:
@@ -24,12 +27,14 @@ def render_argv(plan: Plan, descriptors: Mapping[str, int], runtime: str) -> lis
         descriptors: resource name → number of the descriptor in the child; `qmp` is the
             monitor's, and further `qmp-*` names are further monitors.
         runtime: the machine's runtime directory, for `${runtime}`.
+        listening: the descriptors of monitor and consoles are listening sockets, because the
+            machine outlives the launcher.
     """
     argv = [plan.binary]
     for option in plan.options:
-        argv += _words(option, descriptors, runtime)
+        argv += _words(_listening(option) if listening else option, descriptors, runtime)
     argv += plan.unplanned
-    argv += _monitors(plan, descriptors)
+    argv += _monitors(plan, descriptors, listening)
     return argv
 
 
@@ -55,15 +60,35 @@ def render_standalone(plan: Plan, runtime: str) -> list[str]:
     return [*argv, *plan.unplanned]
 
 
-def _monitors(plan: Plan, descriptors: Mapping[str, int]) -> list[str]:
+def option_at(plan: Plan, index: int) -> Option | None:
+    """The option that word `index` of `render_argv`'s result belongs to."""
+    position = 1
+    for option in plan.options:
+        position += 1 if option.form == "flag" else 2
+        if index < position:
+            return option
+    return None
+
+
+def _listening(option: Option) -> Option:
+    """The launcher's own chardev as a server on a listening descriptor."""
+    if any(isinstance(v, Descriptor) for v in option.members.values()) and "id" in option.members:
+        if option.name.endswith("-chardev"):
+            return replace(option, members={**option.members, "server": True, "wait": False})
+    return option
+
+
+def _monitors(plan: Plan, descriptors: Mapping[str, int], listening: bool) -> list[str]:
     """One form for all releases: `-mon` is deprecated in 11.1, `monitor-qmp` unknown in 10.0."""
     daemon = plan.tool == "qemu-storage-daemon"
     words: list[str] = []
     for name, fd in descriptors.items():
         if name != "qmp" and not name.startswith("qmp-"):
             continue
-        # The first is a connected socket; the others listen, bound by the launcher beforehand.
-        chardev = f"socket,id={name},fd={fd}" + ("" if name == "qmp" else ",server=on,wait=off")
+        # The first is a connected socket unless the machine outlives us; the others listen, bound
+        # by the launcher beforehand: no path race, no polling.
+        connected = name == "qmp" and not listening
+        chardev = f"socket,id={name},fd={fd}" + ("" if connected else ",server=on,wait=off")
         if daemon:
             words += ["--chardev", chardev, "--monitor", f"chardev={name}"]
         else:

@@ -226,8 +226,6 @@ async def _ask(binary: str, questions: Any, about: Collection[str]) -> Replies:
             if monitor is not None:
                 await monitor.close()
             process.kill()
-            await process.wait(5.0)
-            process.close()
     finally:
         ours.close()
     return answers
