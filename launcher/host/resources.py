@@ -134,6 +134,9 @@ def acquire(wants: Iterable[Want], name: str | None = None) -> Resources:
         for want in wants:
             _check(want, held.fds)
             held.fds[want.name] = _ACQUIRE[want.kind](held, want)
+    except OSError as error:
+        held.release()
+        raise HostError(f"the host does not give what the launch needs: {error}") from error
     except BaseException:
         held.release()
         raise
