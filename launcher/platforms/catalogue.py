@@ -24,6 +24,9 @@ FAMILIES = (
     "blockdev",
     "audiodev",
     "device",
+    "machine",
+    "tpmdev",
+    "export",
     "migration-property",
     "migration-parameter",
     "migration-capability",
@@ -88,7 +91,9 @@ class Rename:
     """A word that changed: profiles say `new`, binaries older than `from_` want `old`.
 
     A value of the new word is `factor` times that of the old one (reconnect 1 s is
-    reconnect-ms 1000).
+    reconnect-ms 1000). An `old` that begins with a dash is an option of its own on the command
+    line (`-singlestep`), to be given where the new word is on. Binaries before `old_from` know
+    neither word.
     """
 
     family: str
@@ -100,6 +105,7 @@ class Rename:
     factor: int
     why: str
     ref: str
+    old_from: Version | None = None
 
     def old_value(self, new: str) -> str | None:
         """The value of `new` for the old word; None when the old word cannot express it."""

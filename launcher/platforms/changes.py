@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 AFFECTS = ("migration", "guest", "host", "command-line", "performance")
 #: Besides the families, renames, removals and additions know the command line's own options.
 WORDS = (*FAMILIES, "command-line")
+_RENAME = ("old", "from", "old-from", "old-until", "factor", "why", "ref")
 _ROW = (
     "was",
     "now",
@@ -159,7 +160,7 @@ def _check_family(reader: Reader, tree: Mapping, section: str, family: str) -> N
 
 
 def _rename(reader: Reader, key: Key, body: Mapping) -> Rename | None:
-    reader.keys(body, ("old", "from", "old-until", "factor", "why", "ref"), ("old", "from", "ref"))
+    reader.keys(body, _RENAME, ("old", "from", "ref"))
     factor = reader.text(body, "factor") or "1"
     if not factor.isdigit() or factor == "0":
         reader.wrong(body.items["factor"].place, "factor must be a whole number")
@@ -168,7 +169,8 @@ def _rename(reader: Reader, key: Key, body: Mapping) -> Rename | None:
     if old is None or from_ is None:
         return None
     why, ref = reader.text(body, "why") or "", reader.text(body, "ref") or ""
-    return Rename(*key, old, from_, reader.version(body, "old-until"), int(factor), why, ref)
+    old_from, old_until = reader.version(body, "old-from"), reader.version(body, "old-until")
+    return Rename(*key, old, from_, old_until, int(factor), why, ref, old_from)
 
 
 def _removal(reader: Reader, key: Key, body: Mapping) -> Removal | None:

@@ -22,7 +22,8 @@ def rename_for(
     for one in (type_, "*"):
         found = catalogue.renames.get((family, one, property_))
         if found is not None and version.series < found.from_.series:
-            return found
+            knows = found.old_from is None or found.old_from.series <= version.series
+            return found if knows else None
     return None
 
 
@@ -45,8 +46,11 @@ def removal_for(
 
 
 def since(catalogue: Catalogue, family: str, type_: str, property_: str) -> str | None:
-    """The first release whose command line knows the word, as far as the data says."""
+    """The first release whose command line knows the word, by today's name or an old one."""
     for key in ((family, type_, property_), (family, "*", property_), (family, type_, "*")):
+        rename = catalogue.renames.get(key)
+        if rename is not None:
+            return str(rename.old_from) if rename.old_from is not None else None
         if key in catalogue.additions:
             return str(catalogue.additions[key])
         chain = catalogue.rows(key)

@@ -135,22 +135,31 @@ def _pin_at(chain: tuple[Row, ...], floor: Version, axis: str) -> Pin | None:
         return None
     word = "QEMU" if axis == "qemu" else "Linux"
     reason = f"as {'in' if below else 'before'} {word} {row.release}: {row.why}"
+    row = _with_later_knowledge(row, chain)
     return Pin(*row.key, value, row, axis, chain[0].was, row.knows, reason)
+
+
+def _with_later_knowledge(row: Row, chain: tuple[Row, ...]) -> Row:
+    """`row` with what any file says of writing the property: nobody edits the older files.
+
+    A release that changes how a value is written, or forgets the property, says so in its own
+    file, and that holds for the values of older platforms too.
+    """
+    ranges = [r.knows for r in chain if r.knows != ALWAYS]
+    conditions = [r.when for r in chain if r.when]
+    return replace(
+        row,
+        knows=ranges[-1] if ranges else ALWAYS,
+        when=conditions[-1] if conditions else (),
+        translate=tuple(entry for r in chain for entry in r.translate),
+        cannot=tuple(entry for r in chain for entry in r.cannot),
+    )
 
 
 def _site_pin(catalogue: Catalogue, platform: Platform, row: Row) -> Pin:
     """A site's value with what the data knows of the property: ranges, translations, limits."""
     chain = catalogue.rows(row.key)
-    if chain:
-        last = chain[-1]
-        row = replace(
-            row,
-            knows=last.knows,
-            translate=last.translate,
-            cannot=last.cannot,
-            machine=last.machine,
-            when=row.when or last.when,
-        )
+    row = _with_later_knowledge(row, (*chain, row))
     oldest = chain[0].was if chain else None
     reason = f"set by {platform.name}" + (f": {row.why}" if row.why else "")
     return Pin(*row.key, row.now or "", row, "site", oldest, row.knows, reason)

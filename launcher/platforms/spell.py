@@ -56,9 +56,10 @@ def spell(pin: Pin, version: Version, smp: int | None = None) -> Spelling:
 def _unknown(pin: Pin, value: str, version: Version) -> Spelling:
     """A binary without the property: fine when it behaves as the value says."""
     said = f"QEMU {version} has no {pin.property} (known {pin.knows})"
-    otherwise = pin.row.otherwise or ("omit" if pin.value == pin.oldest_was else "fail")
-    if otherwise == "omit":
+    if pin.value == pin.oldest_was and pin.row.otherwise != "fail":
         return Omitted(f"{said} and behaves as {value!r}")
+    if pin.row.otherwise == "omit":
+        return Omitted(f"{said} and does without {value!r}")
     return Impossible(f"{said}; the platform asks for {value!r}")
 
 
