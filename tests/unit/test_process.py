@@ -340,10 +340,14 @@ async def test_working_directory(tie, tmp_path):
 async def test_a_caller_can_send_the_output_elsewhere(tie, tmp_path):
     log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     process = shell("echo out; echo err >&2", tie=tie, fds={1: log, 2: log})
-    os.close(log)
     assert process.stderr_fd == -1
     assert await process.wait(10) == 0
     assert (tmp_path / "log").read_text() == "out\nerr\n"
+    process = shell("echo out; echo err >&2", tie=tie, fds={1: log})
+    os.close(log)
+    assert await process.wait(10) == 0
+    assert (tmp_path / "log").read_text() == "out\nerr\nout\n"
+    assert process.stderr.lines == ["err"]
 
 
 @both
@@ -471,6 +475,33 @@ async def test_a_tied_child_ends_with_us_and_not_with_the_thread_that_made_it():
     assert not ends_within(pids["child"], 0.2)  # PR_SET_PDEATHSIG would have ended it
     process.kill()
     assert ends_within(pids["child"], 2)
+
+
+@pytest.mark.parametrize("step", ["F_SETOWN", "F_SETSIG", "F_SETFL"])
+async def test_killed_while_the_tie_is_made(step, tmp_path):
+    """The child must not have become the program yet, at any step."""
+    code = f"""
+        import fcntl, os, signal
+        from launcher.process import spawn
+        real = fcntl.fcntl
+        def dies(fd, command, *rest):
+            if command == fcntl.{step}:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(fd, command, *rest)
+        fcntl.fcntl = dies
+        spawn(["/bin/sh", "-c", "echo lives; exec sleep 600"], fds={{1: 1}},
+              env={{"PATH": "/bin"}}, tie=True)
+    """
+    argv = [sys.executable, "-c", textwrap.dedent(code)]
+    process = spawn(argv, fds={}, env={"PYTHONPATH": str(ROOT)}, tie=False)
+    stderr = os.dup(process.stderr_fd)
+    assert await process.wait(10) == -signal.SIGKILL
+    os.set_blocking(stderr, True)
+    # To the end of the file: the child that held the pipe has ended, and had said nothing.
+    assert select.select([stderr], [], [], 5)[0]
+    assert os.read(stderr, 100) == b""
+    assert process.stderr.lines == []
+    os.close(stderr)
 
 
 async def test_a_forked_copy_of_us_does_not_keep_it_alive():
