@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from launcher.host import boot_cache, guest_time, kvm, kvm_guest
+from launcher.host import boot_cache, child, guest_time, kvm, kvm_guest
 from launcher.host.guest_time import ThreadTimes, judge_guest_time
 
 FULL = os.environ.get("QEMU_LAUNCHER_FULL") == "1"
@@ -313,9 +313,9 @@ def test_thread_stat_of_a_hostile_name():
 
 
 def test_times_of_a_process_that_has_ended():
-    child = subprocess.Popen(["true"])
-    child.wait()
-    assert guest_time.read_thread_times(child.pid) == {}
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert guest_time.read_thread_times(ended.pid) == {}
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_only_vcpu_threads_count():
 def test_guest_time_of_a_guest_that_really_runs():
     """A spinning guest in a process of its own, judged from outside within three seconds."""
     reader, writer = os.pipe()
-    pid = os.fork()
+    pid = child._fork()  # a VM's end may still be in the background
     if pid == 0:
         kvm_guest._LOOP = b"\xeb\xfe"
         try:
