@@ -363,8 +363,9 @@ def test_a_machine_whose_pid_was_never_recorded_is_found():
     held.write_state(state)
     held.release()
     assert not runtime.list_machines()[0].alive
-    command = ["sh", "-c", "read line", "-uuid", state.uuid]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as machine:
+    command = ["sh", "-c", "echo up; read line", "-uuid", state.uuid]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as machine:
+        assert machine.stdout.read(3) == b"up\n"  # its arguments are there only after exec
         assert pid_of_uuid(state.uuid) == machine.pid
         with pytest.raises(HostError, match=f"already runs as process {machine.pid}"):
             runtime.claim("web")
