@@ -72,10 +72,10 @@ def option_at(plan: Plan, index: int) -> Option | None:
 
 def _listening(option: Option) -> Option:
     """The launcher's own chardev as a server on a listening descriptor."""
-    if any(isinstance(v, Descriptor) for v in option.members.values()) and "id" in option.members:
-        if option.name.endswith("-chardev"):
-            return replace(option, members={**option.members, "server": True, "wait": False})
-    return option
+    held = any(isinstance(v, Descriptor) for v in option.members.values())
+    if not held or not option.name.endswith("-chardev"):
+        return option
+    return replace(option, members={**option.members, "server": True, "wait": False})
 
 
 def _monitors(plan: Plan, descriptors: Mapping[str, int], listening: bool) -> list[str]:
@@ -100,14 +100,14 @@ def _words(option: Option, descriptors: Mapping[str, int], runtime: str) -> list
     if option.form == "flag":
         return [option.name]
     if option.form == "word":
-        return [option.name, _fill(option.head, descriptors, runtime)]
-    members = _fill(option.members, descriptors, runtime)
+        return [option.name, fill(option.head, descriptors, runtime)]
+    members = fill(option.members, descriptors, runtime)
     if option.form == "json":
         return [option.name, format_json(members)]
     return [option.name, format_keyval(option.head, members)]
 
 
-def _fill(value: Any, descriptors: Mapping[str, int], runtime: str) -> Any:
+def fill(value: Any, descriptors: Mapping[str, int], runtime: str) -> Any:
     """Descriptors and `${runtime}` in place of their names, at any depth."""
     if isinstance(value, Descriptor):
         number = descriptors.get(value.name)
@@ -116,9 +116,9 @@ def _fill(value: Any, descriptors: Mapping[str, int], runtime: str) -> Any:
         # QEMU wants text here: the descriptor may also be a name (QAPI: SocketAddress fd).
         return str(number if number is not None else f"@{value.name}@")
     if isinstance(value, dict):
-        return {key: _fill(item, descriptors, runtime) for key, item in value.items()}
+        return {key: fill(item, descriptors, runtime) for key, item in value.items()}
     if isinstance(value, list):
-        return [_fill(item, descriptors, runtime) for item in value]
+        return [fill(item, descriptors, runtime) for item in value]
     if isinstance(value, str) and "${runtime}" in value:
         return value.replace("${runtime}", runtime)
     return value

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 
+from launcher.cache import cache_folder
 from launcher.capabilities import Capabilities
+from launcher.data import load_catalogue
 from launcher.errors import InputError, Place
 from launcher.nodes import Mapping, Scalar, from_python
 from launcher.plan import HostFacts, make_plan, needed_features, needed_types
@@ -43,11 +45,15 @@ class Request:
     platform: str = ""
     qemu: str = ""
     settings: tuple[str, ...] = ()
+    #: False: nothing is asked of this host, because the plan is for another one
+    this_host: bool = True
 
 
 @record
 class Loaded:
     """Everything that was read from files."""
+
+    request: Request
 
     profile: Profile
     platform: Platform
@@ -62,13 +68,6 @@ class Prepared:
     loaded: Loaded
     capabilities: Capabilities
     plan: Plan
-
-
-def load_catalogue() -> Catalogue:
-    """The platform data that comes with the launcher."""
-    from launcher.catalogue_cache import load
-
-    return load()
 
 
 def parse_setting(text: str) -> tuple[str, Node]:
@@ -109,7 +108,7 @@ def load_profile(request: Request) -> Profile:
     else:
         root = from_python(dict(request.profile), Place("<profile>"))
         assert isinstance(root, Mapping)
-    return parse_profile(root, read_yaml, settings, request.platform)
+    return parse_profile(root, read_yaml, settings, request.platform, cache_folder())
 
 
 def choose_platform(catalogue: Catalogue, node: Scalar) -> Platform:
@@ -140,7 +139,7 @@ def load(request: Request) -> Loaded:
     daemon = profile.tool == "qemu-storage-daemon"
     usual = "qemu-storage-daemon" if daemon else f"qemu-system-{os.uname().machine}"
     binary = find_binary(request.qemu or profile.qemu or usual)
-    return Loaded(profile, platform, catalogue, binary)
+    return Loaded(request, profile, platform, catalogue, binary)
 
 
 def prepare_cached(loaded: Loaded) -> Prepared | None:
@@ -200,6 +199,8 @@ def _plan(loaded: Loaded, replies: Replies) -> Prepared:
     capabilities = Capabilities(replies)
     _check_tool(loaded, capabilities)
     features = needed_features(loaded.profile, loaded.catalogue, loaded.platform)
+    if not loaded.request.this_host:
+        features = []
     plan = make_plan(
         loaded.profile,
         loaded.platform,

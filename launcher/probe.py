@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from launcher.cache import cache_folder, identity
 from launcher.errors import InputError, LaunchError, Place, QEMUError
 
 TYPE_CHECKING = False
@@ -61,20 +62,6 @@ def find_binary(name: str) -> str:
     return found
 
 
-def cache_folder() -> str:
-    """Where answers are kept: `$XDG_CACHE_HOME/qemu-launcher`, by default under `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "qemu-launcher")
-
-
-def _stat_key(path: str) -> str:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return "-"
-    return f"{found.st_ino:x}.{found.st_size:x}.{found.st_mtime_ns:x}"
-
-
 def cache_path(binary: str) -> str:
     """The file that holds the answers of `binary` as it is now."""
     real = os.path.realpath(binary)
@@ -85,7 +72,7 @@ def cache_path(binary: str) -> str:
 
     name = f"{os.path.basename(binary)}-{crc32(os.fsencode(binary)):08x}"
     return os.path.join(
-        cache_folder(), "probe", f"{name}-{_stat_key(real)}-{_stat_key(modules)}.v{FORMAT}.json"
+        cache_folder(), "probe", f"{name}-{identity(real)}-{identity(modules)}.v{FORMAT}.json"
     )
 
 

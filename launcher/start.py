@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import os
 
-from launcher.command import option_at, render_argv
-from launcher.errors import HostError, LaunchError, MonitorError, QEMUError, VerdictError
+from launcher.command import fill, option_at, render_argv
+from launcher.errors import (
+    CommandError,
+    HostError,
+    LaunchError,
+    MonitorError,
+    QEMUError,
+    VerdictError,
+)
 from launcher.prepare import Request, load, prepare
 from launcher.process import Deadlines, describe_exit, meaningful_lines, printable, spawn
 from launcher.record import replace
@@ -72,7 +79,8 @@ def begin(prepared: Prepared, *, named: bool = False, detached: bool = False) ->
     from launcher.host.resources import Want, acquire
 
     plan = prepared.plan
-    runtime = any("${runtime}" in str((o.head, o.members)) for o in plan.options)
+    texts = [(o.head, o.members) for o in plan.options] + [("", s.arguments) for s in plan.setup]
+    runtime = "${runtime}" in str(texts)
     wants = [
         Want(w.kind, w.name, data=w.content.encode())
         if w.kind == "secret"
@@ -130,8 +138,10 @@ def environment() -> dict[str, str]:
 
 
 def _record(prepared: Prepared, held: Resources, pid: int | None, detached: bool) -> None:
-    """Write the machine's state: `starting` before it is spawned, so that a kill in between
-    leaves a uuid by which the process can be found.
+    """Write the machine's state.
+
+    `starting` is written before the process exists: a launcher that is killed in between leaves
+    a uuid by which the process can be found.
     """
     directory = held.directory
     if directory is None:
@@ -196,7 +206,8 @@ class Machine:
 
         Args:
             command: its QAPI name.
-            arguments: by QAPI name; keyword arguments are added, `_` written for `-`.
+            arguments: by QAPI name.
+            more: further arguments, `_` written for `-`.
 
         Raises:
             CommandError: QEMU answered with an error.
@@ -291,8 +302,7 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
         started.abandon()
         raise
     try:
-        for step in machine.plan.setup:
-            await monitor.execute(step.command, step.arguments)
+        await _set_up(machine)
         # The greeting comes from the monitor's own thread; this answer says that the machine
         # has been initialised, and an error in that shows here at the latest.
         await monitor.execute("query-status" if _is_system(machine) else "query-version")
@@ -304,6 +314,25 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
         await machine.close()
         raise
     return machine
+
+
+async def _set_up(machine: Machine) -> None:
+    """Send the plan's setup; an error of QEMU names the profile's line.
+
+    Raises:
+        CommandError: QEMU refused a step.
+        MonitorError: it went away.
+    """
+    directory = machine.resources.directory
+    runtime = directory.path if directory is not None else ""
+    for step in machine.plan.setup:
+        try:
+            await machine.monitor.execute(step.command, fill(step.arguments, {}, runtime))
+        except CommandError as error:
+            where = f"{step.path}: " if step.path else ""
+            raise CommandError(
+                f"{where}{error.message}", place=step.place, evidence=error.evidence
+            ) from None
 
 
 def _is_system(machine: Machine) -> bool:
@@ -391,18 +420,29 @@ async def start(started: Started, *, verify: str | None = None) -> Machine:
             report = await machine.verify()
         except MonitorError as error:
             raise await died(started, error) from None
-        if report.verdict != "match" and (verify or machine.plan.verify) == "strict":
-            raise VerdictError(
-                f"{machine.plan.name}: {len(report.wrong) + len(report.complaints)} values are "
-                "not what was planned; the guest did not run",
-                report=report,
-                hint="run with `verify: warn` to start all the same",
-            )
+        if (verify or machine.plan.verify) == "strict":
+            refuse(report)
         await machine.resume()
     except BaseException:
         await machine.close()
         raise
     return machine
+
+
+def refuse(report: Report) -> None:
+    """Let only a report through in which everything is as planned.
+
+    Raises:
+        VerdictError: a value is not.
+    """
+    if report.verdict != "match":
+        wrong = len(report.wrong) + len(report.complaints)
+        raise VerdictError(
+            f"{report.plan.name}: {wrong} {'value is' if wrong == 1 else 'values are'} not what "
+            "was planned; the guest did not run",
+            report=report,
+            hint="run with `verify: warn` to start all the same",
+        )
 
 
 def launch(

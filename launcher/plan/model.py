@@ -68,6 +68,8 @@ class Setup:
 
     command: str
     arguments: dict[str, Any]
+    path: str = ""
+    place: Place | None = None
 
 
 @record

@@ -32,8 +32,33 @@ def decide_process(decider: Decider, uuid: str) -> None:
     add(Option("-display", "word", profile.display, {}, "display"))
     if profile.rtc is not None:
         add(Option("-rtc", "keyval", "", plain_value(profile.rtc), "rtc", profile.rtc.place))
+    _sandbox(decider)
     _run_with(decider)
     _action(decider)
+
+
+def _sandbox(decider: Decider) -> None:
+    """`-sandbox` with everything denied that this profile does not itself need."""
+    profile = decider.profile
+    if not profile.sandbox:
+        return
+    if decider.capabilities.option_parameters("sandbox") is None:
+        decider.notes.append("this QEMU was built without seccomp: it runs without a sandbox")
+        return
+    # QEMU runs a tap's scripts itself unless told not to, and drops its uid after the sandbox.
+    scripts = any(
+        _kind(node, "type") == "tap"
+        and not all(_kind(node, name) == "no" for name in ("script", "downscript"))
+        and "fd" not in node.items
+        for node in profile.netdevs.values()
+    )
+    members = {
+        "obsolete": "deny",
+        "elevateprivileges": "deny" if profile.run_with is None else "allow",
+        "spawn": "allow" if scripts else "deny",
+        "resourcecontrol": "deny",
+    }
+    decider.options.append(Option("-sandbox", "keyval", "on", members, "sandbox"))
 
 
 def _run_with(decider: Decider) -> None:
@@ -323,9 +348,12 @@ def _exports(decider: Decider) -> None:
     """The storage daemon's exports, over QMP: its options take JSON only from 6.0 on."""
     server = decider.profile.nbd_server
     if server is not None:
-        decider.setup.append(Setup("nbd-server-start", plain_value(server)))
+        arguments = decider.speaker.arguments("nbd-server-start", server, "nbd-server")
+        place = server.place
+        decider.setup.append(Setup("nbd-server-start", arguments, "nbd-server", place))
     for key, node in decider.profile.exports.items():
         members = decider.entry("export", key, node, f"exports.{key}")
         if members is not None:
             arguments = {"type": _kind(node, "type"), "id": key, **members}
-            decider.setup.append(Setup("block-export-add", arguments))
+            path = f"exports.{key}"
+            decider.setup.append(Setup("block-export-add", arguments, path, node.place))

@@ -236,6 +236,17 @@ class Speaker:
             self._known_parameters("chardev", kind.text, members)
         return {name: plain_value(item) for name, item in members.items.items()}
 
+    def arguments(self, command: str, node: Mapping, path: str) -> dict[str, Any]:
+        """The typed arguments of a QMP command, against the binary's schema."""
+        root = self.capabilities.schema.argument_type(command)
+        if root is None:
+            self.fail(node.place, f"QEMU {self.version} has no {command}")
+            return {}
+        checker = Checker(self.capabilities.schema)
+        values = checker.check(root, node, path, path)
+        self.mistakes += checker.mistakes
+        return values if isinstance(values, dict) else {}
+
     def unknown(self, family: str, kind: str, name: str) -> tuple[str, str] | None:
         """Better words for a property that the binary lacks: since when, until when."""
         removal = removal_for(self.catalogue, family, kind, name, self.version)

@@ -133,14 +133,21 @@ def _set(at: Mapping, steps: list[str], node: Node, path: str) -> Mapping:
     return Mapping(items, at.place, keys)
 
 
-def substitute(root: Mapping, mistakes: list[InputError]) -> Mapping:
+def substitute(root: Mapping, mistakes: list[InputError], cache: str) -> Mapping:
     """`root` with every `${name}` and `${name:-default}` of a declared variable filled in.
 
-    `${runtime}` stays: only a launch has a runtime directory. `$${` writes a literal `${`.
+    `${cache}` is the launcher's cache folder. `${runtime}` stays: only a launch has a runtime
+    directory. `$${` writes a literal `${`.
     """
     declared = root.get("vars")
     variables = declared.items if isinstance(declared, Mapping) else {}
-    texts = {k: n for k, n in variables.items() if isinstance(n, Scalar)}
+    built_in = {"cache": Scalar(cache, root.place)}
+    texts = dict(built_in)
+    for name, node in variables.items():
+        if isinstance(node, Scalar):
+            filled = _fill(node, built_in, mistakes)
+            assert isinstance(filled, Scalar)
+            texts[name] = filled
     items = {
         key: node if key in ("vars", "extends") else _fill(node, texts, mistakes)
         for key, node in root.items.items()

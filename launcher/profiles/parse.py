@@ -46,13 +46,17 @@ _BOOT_PATHS = {"kernel", "initrd", "dtb", "firmware"}
 _NOT_FOR_DAEMON = (
     *("machine", "accel", "cpu", "smp", "memory", "boot", "devices", "audiodevs", "tpmdevs"),
     *("netdevs", "disk", "cdrom", "net", "serial", "numa", "migration", "display", "rtc"),
-    *("action", "run-with"),
+    *("action", "run-with", "sandbox"),
 )
 _ONLY_FOR_DAEMON = ("exports", "nbd-server")
 
 
 def parse_profile(
-    root: Mapping, read: Read, settings: Iterable[tuple[str, Node]] = (), platform: str = ""
+    root: Mapping,
+    read: Read,
+    settings: Iterable[tuple[str, Node]] = (),
+    platform: str = "",
+    cache: str = "",
 ) -> Profile:
     """The profile that `root` describes.
 
@@ -61,6 +65,7 @@ def parse_profile(
         read: reads another profile's tree, for `extends`.
         settings: (dotted path, value) pairs of `--set`.
         platform: of `--platform`; wins over the profile's own.
+        cache: the folder that `${cache}` stands for.
 
     Raises:
         InputErrors: every mistake that was found, in file order.
@@ -70,7 +75,7 @@ def parse_profile(
     tree = override(extend(root, read), settings)
     if platform:
         tree = override(tree, [("platform", Scalar(platform, Place("--platform")))])
-    tree = substitute(tree, mistakes)
+    tree = substitute(tree, mistakes, cache)
     _forbid_line_breaks(tree, mistakes)
     checker = Checker(SHAPE)
     values = checker.check(PROFILE, tree, "")
@@ -132,6 +137,7 @@ def _build(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[Inpu
         uuid=_uuid(tree, mistakes),
         extra_args=tuple(values.get("extra-args") or ()),
         verify=values.get("verify") or "strict",
+        sandbox=values.get("sandbox") is not False,
         powerdown_seconds=(values.get("stop") or {}).get("powerdown-seconds", 30),
         expansions=tuple(shorts.notes),
     )
@@ -287,7 +293,7 @@ def _entries(node: Mapping, section: str, mistakes: list[InputError]) -> dict[st
         if not isinstance(item, Mapping):
             words = f"{section}.{key} must be a mapping of keys to values"
             mistakes.append(InputError(words, place=item.place))
-        elif own := next((k for k in ("id", "node-name") if k in item.items), None):
+        elif (own := "node-name" if section == "blockdevs" else "id") in item.items:
             hint = f"the key {key!r} is the id"
             mistakes.append(
                 InputError(f"{section}.{key} has {own!r}", place=item.key_place(own), hint=hint)

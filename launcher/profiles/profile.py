@@ -59,5 +59,6 @@ class Profile:
     extra_args: tuple[str, ...]
     verify: str
     powerdown_seconds: int
+    sandbox: bool
     #: what each short form became, for `plan`: ("memory", place, "objects.ram …")
     expansions: tuple[tuple[str, Place, str], ...] = ()

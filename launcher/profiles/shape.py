@@ -47,6 +47,7 @@ _KEYS: tuple[tuple[str, str, str], ...] = (
     ("rtc", "Node", "Real-time clock, keys as in -rtc."),
     ("action", "Action", "What QEMU does when the guest reboots, shuts down or panics."),
     ("run-with", "Node", "Process settings, keys as in -run-with (user, chroot)."),
+    ("sandbox", "bool", "seccomp sandbox around QEMU; on by default where the binary has it."),
     ("migration", "Migration", "Capabilities, parameters and properties of migration."),
     ("stop", "Stop", "How the machine is stopped."),
     ("extra-args", "StrList", "Raw arguments; not planned, not verified, and the report says so."),

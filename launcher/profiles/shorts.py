@@ -100,8 +100,9 @@ class Expander:
             return
         self.memory = given
         machine = self.root.get("machine")
-        if isinstance(machine, Mapping) and "memory-backend" in machine.items:
-            return  # the user's own object; `memory` says its size to the machine only
+        own = isinstance(machine, Mapping) and "memory-backend" in machine.items
+        if own or self._numa_memory():
+            return  # the user's own objects; `memory` says their size to the machine only
         backend = {
             key: item
             for key, item in given.items.items()
@@ -117,6 +118,13 @@ class Expander:
                 node.place,
                 dict(given.keys),
             ),
+        )
+
+    def _numa_memory(self) -> bool:
+        """Whether the RAM comes from the memory backends of NUMA nodes."""
+        nodes = self.root.get("numa")
+        return isinstance(nodes, Sequence) and any(
+            isinstance(node, Mapping) and "memdev" in node.items for node in nodes.items
         )
 
     def _disk(self, node: Node, number: int) -> None:

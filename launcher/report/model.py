@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.record import record
+from launcher.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +118,10 @@ def _verdict(value: Value, seen: Observation | None) -> Judged:
     if wanted is not None:
         agree, reason = as_text(seen.value) == wanted, f"QEMU keeps it as {wanted}"
     else:
-        agree, reason = same(value.written, seen.value), value.note
+        planned = value.written
+        if (value.family, value.property) == ("device", "addr"):
+            planned, seen = _devfn(planned), replace(seen, value=_devfn(seen.value))
+        agree, reason = same(planned, seen.value), value.note
     return Judged(value, "match" if agree else "mismatch", seen.value, reason)
 
 
@@ -151,6 +154,17 @@ def as_text(value: Any) -> str:
     if value is False or value == "false":
         return "off"
     return "" if value is None else str(value)
+
+
+def _devfn(address: Any) -> Any:
+    """A PCI slot and function as one number: `06.1` is 0x31 (hw/core/qdev-properties-system.c)."""
+    slot, _, function = str(address).partition(".")
+    if not isinstance(address, str):
+        return address
+    try:
+        return int(slot, 16) << 3 | int(function or "0", 16)
+    except ValueError:
+        return address
 
 
 def _number(text: str) -> int | None:

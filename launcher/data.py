@@ -1,8 +1,10 @@
-"""The launcher's platform data, read once. Disk, read only."""
+"""The launcher's own platform data, read and checked once. Disk, read only, and the cache."""
 
 from __future__ import annotations
 
 import os
+
+from launcher.cache import kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,15 +28,20 @@ def data_files(root: str) -> Iterator[str]:
                 yield os.path.join(sub, name)
 
 
-def load() -> Catalogue:
-    """The catalogue; parsed once per process."""
+def load_catalogue() -> Catalogue:
+    """The catalogue of everything in `launcher/platforms`."""
     global _loaded
     if _loaded is None:
-        from launcher.files import read_yaml
-        from launcher.platforms import build_catalogue
-
         root = folder()
-        _loaded = build_catalogue(
-            {name: read_yaml(os.path.join(root, name)) for name in data_files(root)}
-        )
+        names = list(data_files(root))
+        code = [name for name in sorted(os.listdir(root)) if name.endswith(".py")]
+        sources = [os.path.join(root, name) for name in (*names, *code)]
+        _loaded = kept("catalogue", "catalogue", sources, lambda: _read(root, names))
     return _loaded
+
+
+def _read(root: str, names: list[str]) -> Catalogue:
+    from launcher.files import read_yaml
+    from launcher.platforms import build_catalogue
+
+    return build_catalogue({name: read_yaml(os.path.join(root, name)) for name in names})

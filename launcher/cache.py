@@ -1,0 +1,90 @@
+"""What was worked out once and may be looked up: the cache folder, and values kept in it. Disk.
+
+A cache that cannot be read or written costs time, never the launch. Values are kept with the C
+pickler because nothing else loads records at its speed (the standard modules that wrap it cost
+more to import than the load); so a kept file counts only when it belongs to this user and nobody
+else may write it.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
+
+#: Raised when what is kept changes its form.
+_FORMAT = 1
+
+
+def cache_folder() -> str:
+    """Where things are kept: `$XDG_CACHE_HOME/qemu-launcher`, by default under `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "qemu-launcher")
+
+
+def identity(path: str) -> str:
+    """A file as it is now, in a word: it changes when the file is replaced or written."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return "-"
+    return f"{found.st_ino:x}.{found.st_size:x}.{found.st_mtime_ns:x}"
+
+
+def kept(kind: str, name: str, sources: Iterable[str], build: Callable[[], _T]) -> _T:
+    """The value that `build` makes of `sources`, from the cache while no source has changed.
+
+    Args:
+        kind: a folder of the cache.
+        name: of the value in it.
+        sources: the paths that `build` reads; the code that reads them belongs to them.
+        build: called when nothing is kept, or a source has changed.
+    """
+    key = ";".join([str(_FORMAT), *(f"{p}:{identity(p)}" for p in sources)])
+    path = os.path.join(cache_folder(), kind, f"{name}.pickle")
+    found = _read(path)
+    if isinstance(found, tuple) and len(found) == 2 and found[0] == key:
+        value: _T = found[1]
+        return value
+    value = build()
+    _write(path, (key, value))
+    return value
+
+
+def _read(path: str) -> object:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            return None
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read()
+        from _pickle import loads
+
+        return loads(data)
+    except Exception:  # noqa: BLE001 (a damaged cache is no cache)
+        return None
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, value: object) -> None:
+    from _pickle import dumps
+
+    partial = f"{path}.{os.getpid()}.tmp"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(dumps(value, 4))
+        os.replace(partial, path)
+    except OSError:
+        return
