@@ -1,0 +1,350 @@
+"""`Monitor`: the QMP session as the other rooms use it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+
+from qemu.qmp import ConnectError, ExecInterruptedError, QMPError, Runstate
+from qemu.qmp.message import DeserializationError, UnexpectedTypeError
+from qemu.qmp.qmp_client import GreetingError, NegotiationError, ServerParseError
+
+from launcher.errors import CommandError, MonitorError
+from launcher.monitor.client import REPLY_LIMIT, Client
+from launcher.monitor.events import Event, EventStream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Container, Iterable, Mapping
+    from typing import Any
+
+    from qemu.qmp.message import Message
+
+_HISTORY = 1024
+_CLOSE_TIMEOUT = 5.0
+
+
+class Monitor:
+    """A QMP session with one QEMU, made by `connect`; every await in it has a deadline.
+
+    Attributes:
+        greeting: the `QMP` member of the greeting (QAPI: QMP spec, "Server Greeting").
+        events: the last 1024 events since the connection, oldest first.
+    """
+
+    def __init__(self) -> None:
+        self.greeting: Mapping[str, Any] = {}
+        self.events: deque[Event] = deque(maxlen=_HISTORY)
+        self._client = Client(self._take_event, self._end_streams)
+        self._count = 0
+        self._streams: list[EventStream] = []
+        self._callbacks: list[Callable[[Event], None]] = []
+        self._cause: Exception | None = None
+        self._collecting = asyncio.Lock()
+
+    @classmethod
+    async def connect(
+        cls,
+        sock: socket.socket,
+        *,
+        timeout: float = 10.0,  # noqa: ASYNC109 (asyncio.timeout inside)
+    ) -> Monitor:
+        """Wait for the greeting and negotiate; `sock` is ours from here on, whatever happens.
+
+        Args:
+            sock: connected to QEMU's QMP.
+            timeout: seconds for both.
+
+        Raises:
+            MonitorError: QEMU ended, was silent, or does not speak QMP.
+        """
+        monitor = cls()
+        client = monitor._client
+        try:
+            async with asyncio.timeout(timeout):
+                await client.connect(sock)
+        except TimeoutError as error:
+            missing = "answer to qmp_capabilities" if client.greeting else "QMP greeting"
+            raise _silence(f"no {missing} within {timeout:g} s", "qmp_capabilities") from error
+        except ConnectError as error:
+            raise _broken(error, "qmp_capabilities") from error
+        finally:
+            if client.runstate is not Runstate.RUNNING:
+                sock.close()
+        assert client.greeting is not None
+        monitor.greeting = client.greeting._asdict()["QMP"]  # type: ignore[assignment]
+        return monitor
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """QEMU's release, from the greeting (QAPI: VersionTriple)."""
+        qemu = self.greeting["version"]["qemu"]
+        return (qemu["major"], qemu["minor"], qemu["micro"])
+
+    @property
+    def connected(self) -> bool:
+        """Whether commands can be sent."""
+        return self._client.runstate is Runstate.RUNNING
+
+    @property
+    def commands(self) -> int:
+        """How many requests were sent, the negotiation included."""
+        return self._client.commands
+
+    @property
+    def bytes_sent(self) -> int:
+        """How many bytes they had: what QEMU's side of a conversation costs (3 us each)."""
+        return self._client.bytes_sent
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Name of event → how many were over its budget and dropped unread."""
+        return self._client.budget.dropped
+
+    async def execute(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = 10.0,  # noqa: ASYNC109 (asyncio.timeout inside)
+        oob: bool = False,
+    ) -> Any:
+        """Execute a QMP command and return what it returns.
+
+        Args:
+            command: its QAPI name.
+            arguments: by QAPI name, JSON values.
+            timeout: seconds until it must have answered.
+            oob: execute out of band (QMP spec, "Out-of-band execution").
+
+        Raises:
+            CommandError: QEMU answered with an error; the session goes on.
+            MonitorError: no answer in time (the session goes on, a late answer is dropped), or the
+                connection is gone.
+            TypeError, ValueError: `arguments` cannot be said in JSON; nothing was sent.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                reply = await self._client.ask(command, arguments, oob)
+        except TimeoutError as error:
+            raise self._unanswered(command, timeout) from error
+        except ExecInterruptedError as error:
+            raise await self._lost(command) from error
+        result = _result(command, reply)
+        if isinstance(result, CommandError):
+            raise result
+        return result
+
+    async def execute_all(
+        self,
+        requests: Iterable[tuple[str, Mapping[str, Any] | None]],
+        *,
+        timeout: float = 10.0,  # noqa: ASYNC109 (asyncio.timeout inside)
+    ) -> list[Any]:
+        """Execute commands, all sent before the first answer is awaited.
+
+        QEMU executes them one after another and in this order.
+
+        Args:
+            requests: (command, arguments) each.
+            timeout: seconds until all must have answered.
+
+        Returns:
+            What each returned, or its CommandError, in the order of `requests`.
+
+        Raises:
+            MonitorError: as `execute`; what had been answered is lost with it.
+        """
+        asked = list(requests)
+        asking = [asyncio.ensure_future(self._client.ask(c, a, False)) for c, a in asked]
+        try:
+            async with asyncio.timeout(timeout):
+                replies = await asyncio.gather(*asking)
+        except TimeoutError as error:
+            # Those that were still waiting are what the deadline has cancelled.
+            late = [c for (c, _), a in zip(asked, asking, strict=True) if a.cancelled()]
+            raise self._unanswered(late[0] if late else "", timeout) from error
+        except ExecInterruptedError as error:
+            raise await self._lost(", ".join(sorted({c for c, _ in asked}))) from error
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+        return [_result(c, reply) for (c, _), reply in zip(asked, replies, strict=True)]
+
+    def mark(self) -> int:
+        """The number of the last event so far, for `wait_event(since=...)`."""
+        return self._count
+
+    async def wait_event(
+        self,
+        name: str | Container[str],
+        match: Callable[[Event], bool] | None = None,
+        *,
+        timeout: float,  # noqa: ASYNC109 (asyncio.timeout inside)
+        since: int = 0,
+    ) -> Event:
+        """The first event of that name, also when it came before the call.
+
+        Args:
+            name: QAPI name of an event, or several.
+            match: which of them.
+            timeout: seconds.
+            since: only events after this one (`mark`); 0 looks at all since the connection.
+
+        Raises:
+            MonitorError: it did not come in time, or the connection is gone and it had not.
+        """
+        names = {name} if isinstance(name, str) else name
+        for event in self.events:
+            if event.number > since and event.name in names and (match is None or match(event)):
+                return event
+        shown = name if isinstance(name, str) else "event"
+        try:
+            async with asyncio.timeout(timeout):
+                with self.listen(names) as stream:
+                    async for event in stream:
+                        if match is None or match(event):
+                            return event
+        except TimeoutError as error:
+            raise _silence(f"no {shown} within {timeout:g} s", shown) from error
+        raise await self._lost(shown)
+
+    def listen(self, names: Container[str] | None = None, *, size: int = 256) -> EventStream:
+        """Events from now on, of these names or all; at most `size` wait for the reader."""
+        stream = EventStream(names, size, self._forget)
+        if self.connected:
+            self._streams.append(stream)
+        else:
+            stream.end()
+        return stream
+
+    def on_event(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `callback` for every event, from the loop; returns what ends that."""
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    async def close(self) -> None:
+        """End the session: no task and no file descriptor stays. Never raises, may be repeated.
+
+        (A cancellation passes through.)
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await self._collect()
+        self._end_streams()
+
+    def _take_event(self, message: Message) -> None:
+        stamp: Any = message.get("timestamp")
+        data: Any = message.get("data")
+        seconds = 0.0
+        with suppress(KeyError, TypeError):
+            seconds = stamp["seconds"] + stamp["microseconds"] / 1e6
+        self._count += 1
+        event = Event(
+            self._count, str(message["event"]), data if isinstance(data, dict) else {}, seconds
+        )
+        self.events.append(event)
+        for stream in self._streams:
+            stream.put(event)
+        if self._callbacks:
+            # Not from here: an error in a callback would end the session.
+            loop = asyncio.get_running_loop()
+            for callback in self._callbacks:
+                loop.call_soon(callback, event)
+
+    def _end_streams(self) -> None:
+        for stream in self._streams:
+            stream.end()
+
+    def _forget(self, stream: EventStream) -> None:
+        if stream in self._streams:
+            self._streams.remove(stream)
+
+    async def _collect(self) -> None:
+        """Disconnect, and keep why the connection had already broken, if it had."""
+        async with self._collecting:
+            if self._client.runstate is Runstate.IDLE:
+                return
+            broken = self._client.runstate is Runstate.DISCONNECTING
+            try:
+                await self._client.disconnect()
+            except Exception as error:  # noqa: BLE001 (one of eight types, none of them in its API)
+                if broken:
+                    self._cause = error
+
+    async def _lost(self, command: str) -> MonitorError:
+        await self._collect()
+        return _broken(self._cause, command)
+
+    def _unanswered(self, command: str, seconds: float) -> MonitorError:
+        error = _silence(f"{command}: no answer within {seconds:g} s", command)
+        if self._client.stray_replies:
+            error.evidence["stray_replies"] = self._client.stray_replies
+        return error
+
+
+def _result(command: str, reply: Message) -> Any:
+    """What a reply says: the returned value, or a CommandError (not raised)."""
+    error: Any = reply.get("error")
+    if error is None and "return" in reply:
+        return reply["return"]
+    if not (isinstance(error, dict) and {"class", "desc"} <= error.keys()):
+        raise MonitorError(
+            f"{command}: QEMU's answer is neither a return nor an error",
+            evidence={"command": command, "cause": "malformed reply"},
+        )
+    return CommandError(
+        f"{command}: {error['desc']}",
+        evidence={"command": command, "class": error["class"], "desc": error["desc"]},
+    )
+
+
+def _silence(message: str, command: str) -> MonitorError:
+    return MonitorError(
+        message,
+        hint="QEMU may be stopped (SIGSTOP), stuck in a system call, or overloaded",
+        evidence={"command": command, "cause": "timeout"},
+    )
+
+
+def _broken(error: Exception | None, command: str) -> MonitorError:
+    while isinstance(error, ConnectError | GreetingError | NegotiationError):
+        if isinstance(error.exc, AssertionError):  # how qemu.qmp says "answered with an error"
+            break
+        error = error.exc
+    return MonitorError(
+        f"QMP connection lost: {_explain(error)}",
+        evidence={"command": command, "cause": type(error).__name__ if error else "closed"},
+    )
+
+
+def _explain(error: Exception | None) -> str:
+    """One of the exceptions of qemu.qmp's disconnect, in words."""
+    if error is None:
+        return "it was closed"
+    if isinstance(error, EOFError):
+        return f"QEMU closed it {error}".rstrip()
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, DeserializationError):
+        return f"QEMU sent what is not JSON: {error.raw[:80]!r}"
+    if isinstance(error, UnexpectedTypeError):
+        return "QEMU sent JSON that is not an object"
+    if isinstance(error, UnicodeDecodeError):
+        return "QEMU sent text that is not UTF-8"
+    if isinstance(error, RecursionError):
+        return "QEMU sent JSON that is nested too deep"
+    if isinstance(error, ServerParseError):
+        return f"QEMU did not understand a request: {error.msg.get('error')!r}"
+    if isinstance(error, NegotiationError):
+        return "QEMU refused qmp_capabilities"
+    if isinstance(error, KeyError | TypeError):
+        return f"QEMU sent no QMP greeting: {error}"
+    if isinstance(error, ValueError) and "Separator" in str(error):
+        return f"QEMU sent more than {REPLY_LIMIT >> 20} MiB in one message"
+    if isinstance(error, QMPError):
+        return str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {error}"
