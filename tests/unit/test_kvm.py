@@ -6,6 +6,7 @@ host has it: `test_the_verdict_is_steady` probes 1 000 times with QEMU_LAUNCHER_
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -40,8 +41,11 @@ def _hardware() -> bool:
 
 
 def _machines() -> int:
-    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
-    return sum("kvm" in os.readlink(link) for link in links if os.path.islink(link))
+    found = 0
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed since
+            found += "kvm" in os.readlink(f"/proc/self/fd/{fd}")
+    return found
 
 
 def _settle() -> tuple[int, set[signal.Signals]]:
