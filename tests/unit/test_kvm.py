@@ -349,13 +349,16 @@ def test_only_vcpu_threads_count():
 
 @needs_kvm
 def test_guest_time_of_a_guest_that_really_runs():
-    """A spinning guest in a process of its own, judged from outside within three seconds."""
+    """A spinning guest in a process of its own, judged from outside.
+
+    Within three seconds of its CPU time: how long that takes is up to the other load here.
+    """
     reader, writer = os.pipe()
     pid = child._fork()  # a VM's end may still be in the background
     if pid == 0:
         kvm_guest._LOOP = b"\xeb\xfe"
         try:
-            kvm.climb(timeout=8)
+            kvm.climb(timeout=60)
         finally:
             os._exit(0)
     os.close(writer)
@@ -367,11 +370,13 @@ def test_guest_time_of_a_guest_that_really_runs():
         verdict = judge_guest_time(before, before, [pid])
         while verdict.native is None:
             assert not poll.poll(50), "the guest's process ended"
-            assert time.monotonic() - started < 3
-            verdict = judge_guest_time(before, guest_time.read_thread_times(pid), [pid])
+            assert time.monotonic() - started < 30
+            now = guest_time.read_thread_times(pid)
+            verdict = judge_guest_time(before, now, [pid])
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         os.close(reader)
     assert verdict.native is _hardware()
     assert verdict.reason
+    assert now[pid].system + now[pid].guest < 3 * os.sysconf("SC_CLK_TCK")
