@@ -23,7 +23,9 @@ _FORMAT = 1
 
 def cache_folder() -> str:
     """Where things are kept: `$XDG_CACHE_HOME/qemu-launcher`, by default under `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not base.startswith("/"):  # the XDG specification: relative paths are to be ignored
+        base = os.path.expanduser("~/.cache")
     return os.path.join(base, "qemu-launcher")
 
 

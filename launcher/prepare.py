@@ -142,12 +142,12 @@ def load(request: Request) -> Loaded:
     return Loaded(request, profile, platform, catalogue, binary)
 
 
-def prepare_cached(loaded: Loaded) -> Prepared | None:
+def prepare_cached(loaded: Loaded, *, ask_host: bool = True) -> Prepared | None:
     """The plan, when the binary's answers are all known; None: `prepare` has to ask it."""
     replies = cached_replies(loaded.binary)
     if replies is None or needed_types(loaded.profile, Capabilities(replies)):
         return None
-    return _plan(loaded, replies)
+    return _plan(loaded, replies, ask_host)
 
 
 async def prepare(loaded: Loaded) -> Prepared:
@@ -165,14 +165,20 @@ async def prepare(loaded: Loaded) -> Prepared:
     return _plan(loaded, replies)
 
 
-def prepare_now(loaded: Loaded) -> Prepared:
-    """As `prepare`, for callers without a loop; imports asyncio only when QEMU must be asked."""
-    prepared = prepare_cached(loaded)
+def prepare_now(loaded: Loaded, *, ask_host: bool = True) -> Prepared:
+    """As `prepare`, for callers without a loop; imports asyncio only when QEMU must be asked.
+
+    Args:
+        loaded: what was read from files.
+        ask_host: False plans for a host that this one need not be: nothing is asked of it, and
+            what is not known does not stand in the way.
+    """
+    prepared = prepare_cached(loaded, ask_host=ask_host)
     if prepared is not None:
         return prepared
     import asyncio
 
-    return _plan(loaded, asyncio.run(_ask(loaded)))
+    return _plan(loaded, asyncio.run(_ask(loaded)), ask_host)
 
 
 async def _ask(loaded: Loaded) -> Replies:
@@ -195,7 +201,7 @@ def hazardous_types(catalogue: Catalogue) -> frozenset[str]:
     )
 
 
-def _plan(loaded: Loaded, replies: Replies) -> Prepared:
+def _plan(loaded: Loaded, replies: Replies, ask_host: bool = True) -> Prepared:
     capabilities = Capabilities(replies)
     _check_tool(loaded, capabilities)
     features = needed_features(loaded.profile, loaded.catalogue, loaded.platform)
@@ -206,7 +212,7 @@ def _plan(loaded: Loaded, replies: Replies) -> Prepared:
         loaded.platform,
         loaded.catalogue,
         capabilities,
-        host_facts(features),
+        host_facts(features if ask_host else ()),
         binary=loaded.binary,
         uuid=new_uuid(),
     )

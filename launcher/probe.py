@@ -125,18 +125,18 @@ async def replies_of(
     replies = cached_replies(binary)
     fresh = replies is None
     if replies is None:
-        replies = await _ask(binary, _everything, hazards)
+        replies = await ask_throwaway(binary, _everything, hazards)
     missing = _missing(replies, types)
     if missing:
         try:
-            more = await _ask(binary, _more_types, missing)
+            more = await ask_throwaway(binary, _more_types, missing)
         except QEMUError:
             # One type killed the QEMU that was asked (7.2 aborts on a device whose module is
             # not installed): ask one at a time and let each death cost one type only.
             more = {}
             for one in missing:
                 try:
-                    _merge(more, await _ask(binary, _more_types, [one]))
+                    _merge(more, await ask_throwaway(binary, _more_types, [one]))
                 except QEMUError:
                     _merge(more, {"qom-list-properties": {one: []}})
         _merge(replies, more)
@@ -180,8 +180,18 @@ def _argv(binary: str) -> list[str]:
     ]
 
 
-async def _ask(binary: str, questions: Any, about: Collection[str]) -> Replies:
-    """Run one throw-away QEMU and put `questions` to it."""
+async def ask_throwaway(binary: str, questions: Any, about: Collection[Any]) -> Any:
+    """Run one throw-away QEMU with `-machine none` and put `questions` to it.
+
+    Args:
+        binary: absolute path.
+        questions: `async (monitor, about, tool) -> answer`.
+        about: passed on.
+
+    Raises:
+        LaunchError: the binary did not start, or is not QEMU.
+        MonitorError: it went away while it was asked.
+    """
     import asyncio
     import socket
 
@@ -202,7 +212,7 @@ async def _ask(binary: str, questions: Any, about: Collection[str]) -> Replies:
         try:
             async with asyncio.timeout(DEADLINE):
                 monitor = await Monitor.connect(ours, timeout=DEADLINE)
-                answers: Replies = await questions(monitor, about, tool_of(binary))
+                answers = await questions(monitor, about, tool_of(binary))
         except TimeoutError:
             raise _not_qemu(binary, argv, process, "did not answer its monitor") from None
         except QEMUError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from launcher.command import fill, option_at, render_argv
+from launcher.diagnose import object_at_fault
 from launcher.errors import (
     CommandError,
     HostError,
@@ -377,7 +378,10 @@ async def died(started: Started, cause: QEMUError) -> QEMUError:
     if found:
         first = found[0]
         words = printable(first.message)
-        option = option_at(plan, first.index) if first.index > 0 else _mentioned(plan, first.line)
+        if first.index > 0:
+            option = option_at(plan, first.index)
+        else:
+            option = _mentioned(plan, first.line) or await object_at_fault(plan, first.message)
         hint = " ".join(printable(line) for line in first.hints)
     where = f"{option.path}: " if option is not None and option.path else ""
     ended = "" if code == 1 else f" ({describe_exit(code)})"

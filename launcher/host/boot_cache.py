@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from launcher.cache import cache_folder
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -16,14 +18,6 @@ def boot_id() -> str:
             return file.read().strip()
     except OSError:
         return ""
-
-
-def cache_folder() -> str:
-    """`${XDG_CACHE_HOME:-~/.cache}/qemu-launcher`; not made here."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not base.startswith("/"):  # the XDG specification: relative paths are to be ignored
-        base = os.path.expanduser("~/.cache")
-    return os.path.join(base, "qemu-launcher")
 
 
 def recall(name: str, key: list[Any]) -> Any:

@@ -114,7 +114,7 @@ class Expander:
             "objects",
             "ram",
             Mapping(
-                {"qom-type": kind, "size": size, **backend},
+                {"qom-type": kind, "size": Scalar(str(count), size.place), **backend},
                 node.place,
                 dict(given.keys),
             ),

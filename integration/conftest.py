@@ -1,0 +1,76 @@
+"""The QEMUs under test, and what the tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from launcher.cache import cache_folder
+
+RELEASES = ("5.2", "7.2", "10.0", "11.1")
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Installed:
+    """One release of the matrix."""
+
+    def __init__(self, release: str, folder: str) -> None:
+        self.release = release
+        self.binary = os.path.join(folder, "qemu-system-x86_64")
+        self.storage_daemon = os.path.join(folder, "qemu-storage-daemon")
+        self.image_tool = os.path.join(folder, "qemu-img")
+
+
+def matrix_folder() -> str:
+    return os.environ.get("QEMU_LAUNCHER_MATRIX") or os.path.join(cache_folder(), "matrix")
+
+
+def installed(release: str) -> Installed:
+    folder = os.path.join(matrix_folder(), release, "bin")
+    if not os.path.exists(os.path.join(folder, "qemu-system-x86_64")):
+        pytest.skip(f"QEMU {release} is not there; scripts/qemu-matrix brings it")
+    return Installed(release, folder)
+
+
+@pytest.fixture(params=RELEASES)
+def qemu(request):
+    """Each release of the matrix in turn."""
+    return installed(request.param)
+
+
+@pytest.fixture(params=("10.0", "11.1"))
+def newer_qemu(request):
+    """The releases that know `compat-props` and `legacy-vm-type`."""
+    return installed(request.param)
+
+
+@pytest.fixture
+def newest_qemu():
+    """The newest release of the matrix."""
+    return installed(RELEASES[-1])
+
+
+@pytest.fixture(scope="session")
+def project() -> str:
+    """The folder of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def guest() -> str:
+    """The folder of the small Linux guest."""
+    folder = os.environ.get("QEMU_LAUNCHER_GUEST") or os.path.join(cache_folder(), "guest")
+    if not os.path.exists(os.path.join(folder, "vmlinuz")):
+        pytest.skip("the guest is not there; scripts/guest builds it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def disk(tmp_path_factory) -> str:
+    """A small empty qcow2 image, whose name holds a comma and an equals sign."""
+    path = str(tmp_path_factory.mktemp("disk") / "a,b=c.qcow2")
+    tool = installed("10.0").image_tool
+    subprocess.run([tool, "create", "-q", "-f", "qcow2", path, "16M"], check=True, timeout=60)
+    return path
