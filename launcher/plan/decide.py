@@ -11,7 +11,10 @@ from launcher.platforms import (
     Omitted,
     Written,
     applies,
+    fitting,
     observer_for,
+    parse_kernel,
+    reaches,
     spell,
     takes_json,
 )
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 #: What is shown instead of a secret's content.
 HIDDEN = "(hidden)"
+
+#: How many reasons one message holds; all of them are in its evidence.
+_SHOWN = 3
 
 
 @record
@@ -90,28 +96,22 @@ class Decider:
         """One error for everything that cannot be had here."""
         if not self._impossible:
             return None
-        hint = self._would_run()
+        name, floor = self.platform.name, self.platform.qemu
+        if reaches(floor, self.version):
+            words = f"platform {name} cannot run here"
+        else:
+            words = f"platform {name} stands for QEMU {floor}, and this is QEMU {self.version}"
+        shown = "; ".join(self._impossible[:_SHOWN])
+        more = len(self._impossible) - _SHOWN
+        best = fitting(self.catalogue, self.version, parse_kernel(self.host.linux), name)
+        hint = f"platform {best.name} would run here" if best is not None else ""
         return HostError(
-            f"platform {self.platform.name} cannot run here: {'; '.join(self._impossible)}",
+            f"{words}: {shown}" + (f"; and {more} more" if more > 0 else ""),
             place=self.profile.platform.place,
             hint=hint,
             evidence={"reasons": list(self._impossible)},
             code="runability",
         )
-
-    def _would_run(self) -> str:
-        """The newest named platform whose floors this binary and this host reach."""
-        linux = _series(self.host.linux)
-        fits = [
-            name
-            for name in self.catalogue.names.values()
-            if name.qemu.series <= self.version.series
-            and (name.linux is None or name.linux.series <= linux)
-        ]
-        if not fits:
-            return ""
-        best = max(fits, key=lambda n: (n.qemu.numbers, n.name))
-        return f"platform {best.name} would run here"
 
     # -- pins -----------------------------------------------------------------------------------
 
@@ -245,11 +245,6 @@ class Decider:
     def form(self, option: str) -> str:
         """`json` where the binary's option takes it, else `keyval`."""
         return "json" if takes_json(self.catalogue, option, self.version) else "keyval"
-
-
-def _series(release: str) -> tuple[int, int]:
-    numbers = [int(p) if p.isdigit() else 0 for p in release.split("-")[0].split(".")]
-    return (numbers[0], numbers[1] if len(numbers) > 1 else 0)
 
 
 def _texts(node: Mapping) -> dict[str, str]:

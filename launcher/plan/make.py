@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from launcher.errors import InputError, InputErrors
+from launcher.errors import HostError, InputError, InputErrors
 from launcher.nodes import Scalar
 from launcher.plan.accel import decide_accel
 from launcher.plan.decide import Decider
 from launcher.plan.migration import decide_migration
 from launcher.plan.model import Plan
 from launcher.plan.sections import decide_machine, decide_process, decide_sections
-from launcher.platforms import find_platform, parse_qemu_version, removal_for, resolve
+from launcher.platforms import (
+    parse_qemu_version,
+    parse_version,
+    reaches,
+    removal_for,
+    resolve,
+    too_old,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,6 +90,12 @@ def make_plan(
         HostError: the binary or the host cannot do what the platform or the profile asks.
     """
     version = parse_qemu_version(capabilities.version)
+    if too_old(catalogue, version):
+        raise HostError(
+            f"QEMU {version} is older than {catalogue.oldest}, the first that is known here",
+            hint="name a newer binary with --qemu",
+            code="binary",
+        )
     machine = None
     if profile.tool == "qemu-system":
         machine = _machine_type(profile, capabilities, catalogue, version)
@@ -102,6 +115,7 @@ def make_plan(
         decide_process(decider, uuid)
         decide_machine(decider)
         accel, reason = decide_accel(decider)
+        _note_newer_machine(decider)
     decide_sections(decider)
     if system:
         decide_migration(decider)
@@ -155,6 +169,17 @@ def _machine_type(
     raise InputErrors([InputError(words, place=kind.place, hint=hint, code="machine")])
 
 
-def find_plan_platform(catalogue: Catalogue, profile: Profile) -> Platform:
-    """The platform that the profile names."""
-    return find_platform(catalogue, profile.platform.text, profile.platform.place)
+def _note_newer_machine(decider: Decider) -> None:
+    """A machine type that the platform's own QEMU does not have cannot go back to it."""
+    machine, platform = decider.machine, decider.platform
+    if machine is None or not machine.versioned or platform.qemu is None:
+        return
+    try:
+        release = parse_version(machine.name.rpartition("-")[2])
+    except InputError:
+        return  # a distribution's own numbering
+    if not reaches(release, platform.qemu):
+        decider.notes.append(
+            f"machine type {machine.name} does not exist on the platform's QEMU {platform.qemu}: "
+            "this machine cannot migrate there"
+        )

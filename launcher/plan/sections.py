@@ -6,7 +6,7 @@ from launcher.nodes import Mapping, Scalar, plain_value
 from launcher.plan.decide import HIDDEN
 from launcher.plan.model import Descriptor, Option, Setup, Want, origin_of
 from launcher.plan.words import TAGS
-from launcher.platforms import has_option
+from launcher.platforms import has_option, rename_for
 from launcher.qapi import nearest, parse_integer, parse_size
 from launcher.record import replace
 
@@ -68,9 +68,9 @@ def _run_with(decider: Decider) -> None:
         return
     members = {}
     for key, item in node.items.items():
-        rename = decider.catalogue.renames.get(("command-line", "run-with", key))
+        rename = rename_for(decider.catalogue, "command-line", "run-with", key, decider.version)
         text = item.text if isinstance(item, Scalar) else ""
-        if rename is not None and decider.version.series < rename.from_.series:
+        if rename is not None:
             path = f"run-with.{key}"
             decider.options.append(Option(f"-{rename.old}", "word", text, {}, path, item.place))
         else:

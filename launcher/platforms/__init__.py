@@ -19,14 +19,17 @@ from launcher.platforms.catalogue import (
     Syntax,
 )
 from launcher.platforms.lookup import (
+    fitting,
     has_option,
     hazardous,
     observer_for,
+    reaches,
     removal_for,
     rename_for,
     renamed_from,
     since,
     takes_json,
+    too_old,
 )
 from launcher.platforms.resolve import (
     NATIVE,
@@ -37,7 +40,13 @@ from launcher.platforms.resolve import (
     resolve,
 )
 from launcher.platforms.spell import Impossible, Omitted, Written, applies, spell
-from launcher.platforms.versions import Range, Version, parse_qemu_version, parse_version
+from launcher.platforms.versions import (
+    Range,
+    Version,
+    parse_kernel,
+    parse_qemu_version,
+    parse_version,
+)
 
 __all__ = [
     "FAMILIES",
@@ -60,12 +69,15 @@ __all__ = [
     "applies",
     "build_catalogue",
     "find_platform",
+    "fitting",
     "has_option",
     "hazardous",
     "observer_for",
+    "parse_kernel",
     "parse_qemu_version",
     "parse_version",
     "platform_from_file",
+    "reaches",
     "removal_for",
     "rename_for",
     "renamed_from",
@@ -73,4 +85,5 @@ __all__ = [
     "since",
     "spell",
     "takes_json",
+    "too_old",
 ]

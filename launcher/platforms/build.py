@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from launcher.errors import InputError, InputErrors, Place
-from launcher.nodes import Mapping
 from launcher.platforms.catalogue import Catalogue
 from launcher.platforms.changes import read_changes
 from launcher.platforms.reader import Reader, nearest
@@ -12,6 +11,7 @@ from launcher.platforms.versions import parse_version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from launcher.nodes import Mapping
     from launcher.platforms.catalogue import Key, Removal, Rename, Row
     from launcher.platforms.changes import Changes
     from launcher.platforms.versions import Version
@@ -35,11 +35,11 @@ def build_catalogue(files: dict[str, Mapping]) -> Catalogue:
     releases = [version for axis, version, _ in changes if axis == "qemu"]
     if not releases:
         reader.wrong(Place("qemu"), "no release file qemu/<release>.yaml")
-    for name in _TABLES:
-        if name not in files:
-            reader.wrong(Place(name), f"{name} is missing")
-    empty = Mapping({}, Place(""), {})
-    tables = {name: files.get(name, empty) for name in _TABLES}
+    missing = [name for name in _TABLES if name not in files]
+    for name in missing:
+        reader.wrong(Place(name), "is missing")
+    if missing or not releases:
+        raise InputErrors(reader.mistakes)
     renames = _renames([c for _, _, c in changes])
     catalogue = Catalogue(
         qemu=qemu,
@@ -48,12 +48,12 @@ def build_catalogue(files: dict[str, Mapping]) -> Catalogue:
         old_words={(r.family, r.type, r.old): r for r in renames.values()},
         removals=_removals([c for _, _, c in changes]),
         additions=_additions([(v, c) for axis, v, c in changes if axis == "qemu"]),
-        observers=read_observers(reader, tables["observers.yaml"]),
-        syntax=read_syntax(reader, tables["syntax.yaml"]),
-        hazards=read_hazards(reader, tables["hazards.yaml"]),
-        names=read_names(reader, tables["names.yaml"]),
-        oldest=min(releases, default=parse_version("0.0")),
-        newest=max(releases, default=parse_version("0.0")),
+        observers=read_observers(reader, files["observers.yaml"]),
+        syntax=read_syntax(reader, files["syntax.yaml"]),
+        hazards=read_hazards(reader, files["hazards.yaml"]),
+        names=read_names(reader, files["names.yaml"]),
+        oldest=min(releases),
+        newest=max(releases),
     )
     if reader.mistakes:
         raise InputErrors(reader.mistakes)

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from launcher.platforms.catalogue import Catalogue, Hazard, Removal, Rename
+    from launcher.platforms.catalogue import Catalogue, Hazard, Name, Removal, Rename
     from launcher.platforms.versions import Version
 
 _NONE_KNOWN = Observer(ALWAYS, None, unobservable="no way to read it back is known")
@@ -105,3 +105,37 @@ def hazardous(
             if fits:
                 return hazard
     return None
+
+
+def too_old(catalogue: Catalogue, version: Version) -> bool:
+    """Whether a binary is older than the data reaches back."""
+    return version.series < catalogue.oldest.series
+
+
+def reaches(floor: Version | None, version: Version) -> bool:
+    """Whether `version` is at or above a floor; every version is where there is none."""
+    return floor is None or floor.series <= version.series
+
+
+def fitting(
+    catalogue: Catalogue, qemu: Version, linux: Version | None, like: str = ""
+) -> Name | None:
+    """The newest named platform whose floors a binary and a kernel reach.
+
+    Args:
+        catalogue: the names.
+        qemu: the binary's release.
+        linux: the kernel's; None when it is not known, which any floor allows.
+        like: a platform's name; among equals one of the same distribution is preferred.
+    """
+    family = like.partition("-")[0]
+    fits = [
+        name
+        for name in catalogue.names.values()
+        if reaches(name.qemu, qemu) and (linux is None or reaches(name.linux, linux))
+    ]
+    return max(
+        fits,
+        key=lambda n: (n.qemu.numbers, n.name.partition("-")[0] == family, n.name),
+        default=None,
+    )

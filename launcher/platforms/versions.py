@@ -28,12 +28,6 @@ class Version:
     def __str__(self) -> str:
         return self.text
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Version) and self.numbers == other.numbers
-
-    def __hash__(self) -> int:
-        return hash(self.numbers)
-
     def __lt__(self, other: Version) -> bool:
         return self.numbers < other.numbers
 
@@ -53,7 +47,9 @@ def parse_version(text: str, place: Place | None = None) -> Version:
             f"{text!r} is not a release", place=place, hint="write it as 7.2", code="version"
         )
     numbers = tuple(int(p) for p in parts)
-    return Version(text, numbers if numbers[2:] != (0,) else numbers[:2])
+    if numbers[2:] == (0,):
+        numbers = numbers[:2]
+    return Version(".".join(str(n) for n in numbers), numbers)
 
 
 def parse_qemu_version(text: str) -> Version:
@@ -69,6 +65,15 @@ def parse_qemu_version(text: str) -> Version:
     major, minor = version.series
     following = (major, minor + 1) if minor < 2 else (major + 1, 0)
     return Version(text, following)
+
+
+def parse_kernel(release: str) -> Version | None:
+    """The release of a Linux kernel, where `uname -r` says 6.1.0-18-amd64; None if unreadable."""
+    digits = release.partition("-")[0].partition("+")[0].split(".")
+    try:
+        return parse_version(".".join(digits[:3]))
+    except InputError:
+        return None
 
 
 @record
