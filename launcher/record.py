@@ -31,26 +31,36 @@ if TYPE_CHECKING:
 
     _Init = Callable[..., None]
 else:
-    _FROZEN = object.__setattr__
 
-    def _init(self, *args, **kwargs):
-        fields = self.__record_fields__
+    def _init_of(fields, defaults):
+        """`__init__` of one class. Thousands of records make one plan: all at once, no setattr."""
+        count = len(fields)
+
+        def init(self, *args, **kwargs):
+            if kwargs or len(args) != count:
+                args = _complete(self, args, kwargs, fields, defaults)
+            self.__dict__.update(zip(fields, args, strict=True))
+
+        return init
+
+    def _complete(value, args, kwargs, fields, defaults):
+        """The values of all fields, in order."""
         if len(args) > len(fields):
-            raise TypeError(f"{type(self).__name__} takes {len(fields)} values, got {len(args)}")
-        for name, value in zip(fields, args, strict=False):
+            raise TypeError(f"{type(value).__name__} takes {len(fields)} values, got {len(args)}")
+        complete = list(args)
+        for name in fields[: len(args)]:
             if name in kwargs:
-                raise TypeError(f"{type(self).__name__} got {name!r} twice")
-            _FROZEN(self, name, value)
-        defaults = self.__record_defaults__
+                raise TypeError(f"{type(value).__name__} got {name!r} twice")
         for name in fields[len(args) :]:
             if name in kwargs:
-                _FROZEN(self, name, kwargs.pop(name))
+                complete.append(kwargs.pop(name))
             elif name in defaults:
-                _FROZEN(self, name, defaults[name])
+                complete.append(defaults[name])
             else:
-                raise TypeError(f"{type(self).__name__} needs {name!r}")
+                raise TypeError(f"{type(value).__name__} needs {name!r}")
         if kwargs:
-            raise TypeError(f"{type(self).__name__} has no field {next(iter(kwargs))!r}")
+            raise TypeError(f"{type(value).__name__} has no field {next(iter(kwargs))!r}")
+        return complete
 
     def _set(self, name, value):
         raise AttributeError(f"{type(self).__name__} is frozen: cannot set {name!r}")
@@ -85,7 +95,7 @@ else:
         cls.__record_fields__ = inherited + own
         cls.__record_defaults__ = defaults
         cls.__match_args__ = inherited + own
-        cls.__init__ = _init
+        cls.__init__ = _init_of(cls.__record_fields__, defaults)
         cls.__setattr__ = _set
         cls.__eq__ = _eq
         cls.__hash__ = _hash

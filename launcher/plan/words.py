@@ -75,6 +75,10 @@ class Speaker:
         self.capabilities = capabilities
         self.version = version
         self.mistakes: list[InputError] = []
+        # The same few kinds are asked about for every entry of a profile.
+        self._kinds: dict[str, frozenset[str] | None] = {}
+        self._roots: dict[str, str | None] = {}
+        self._known: dict[tuple[str, str], frozenset[str] | None] = {}
 
     def fail(self, place: Place, message: str, hint: str = "", code: str = "unknown") -> None:
         """Note one mistake."""
@@ -106,6 +110,11 @@ class Speaker:
 
     def kinds(self, family: str) -> frozenset[str] | None:
         """All kinds of a family that the binary has, as far as it says."""
+        if family not in self._kinds:
+            self._kinds[family] = self._list_kinds(family)
+        return self._kinds[family]
+
+    def _list_kinds(self, family: str) -> frozenset[str] | None:
         schema = self.capabilities.schema
         if family == "device":
             return frozenset(self.capabilities.replies["devices"])
@@ -122,6 +131,11 @@ class Speaker:
 
     def known_words(self, family: str, kind: str) -> frozenset[str] | None:
         """The names of all properties of a kind; None when the binary does not list them."""
+        if (family, kind) not in self._known:
+            self._known[family, kind] = self._list_words(family, kind)
+        return self._known[family, kind]
+
+    def _list_words(self, family: str, kind: str) -> frozenset[str] | None:
         root = self._root(family)
         if root is not None:
             return frozenset(self.capabilities.schema.all_members(root, kind))
@@ -132,6 +146,11 @@ class Speaker:
 
     def _root(self, family: str) -> str | None:
         """The union type that describes a family; None where the binary's schema has none."""
+        if family not in self._roots:
+            self._roots[family] = self._find_root(family)
+        return self._roots[family]
+
+    def _find_root(self, family: str) -> str | None:
         schema = self.capabilities.schema
         command = _COMMANDS.get(family)
         root = schema.argument_type(command) if command else None

@@ -26,14 +26,22 @@ class Schema:
     """The entities of one schema by name.
 
     Args:
-        entities: `SchemaInfo` objects. Besides QAPI's own meta-types two more are known, which
-            only our own descriptions use: `map` (keys are ids; `value-type`) and `node` (left
-            as it was written, for a later stage).
+        entities: `SchemaInfo` objects, as a list or by name. Besides QAPI's own meta-types two
+            more are known, which only our own descriptions use: `map` (keys are ids;
+            `value-type`) and `node` (left as it was written, for a later stage).
     """
 
-    def __init__(self, entities: Iterable[dict[str, Any]]) -> None:
-        self.entities = {**BUILTINS, **{entity["name"]: entity for entity in entities}}
+    def __init__(self, entities: Iterable[dict[str, Any]] | dict[str, dict[str, Any]]) -> None:
+        if isinstance(entities, dict):
+            # As it is: a mapping that decodes what is looked at must not be copied.
+            self.entities = entities
+            for name, builtin in BUILTINS.items():
+                entities.setdefault(name, builtin)
+        else:
+            self.entities = {**BUILTINS, **{entity["name"]: entity for entity in entities}}
         self._merged: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+        self._members: dict[str, dict[str, dict[str, Any]]] = {}
+        self._values: dict[str, tuple[str, ...]] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self.entities
@@ -48,7 +56,11 @@ class Schema:
 
     def members(self, type_name: str) -> dict[str, dict[str, Any]]:
         """The members of an object type that every branch of a union shares."""
-        return {m["name"]: m for m in self.entities[type_name].get("members", ())}
+        known = self._members.get(type_name)
+        if known is None:
+            listed = self.entities[type_name].get("members", ())
+            known = self._members[type_name] = {m["name"]: m for m in listed}
+        return known
 
     def branches(self, type_name: str) -> dict[str, str]:
         """Tag value to type name, for a union; empty for a plain object."""
@@ -67,10 +79,15 @@ class Schema:
 
     def values(self, type_name: str) -> tuple[str, ...]:
         """The values of an enumeration (`values` is deprecated since QEMU 6.2)."""
-        entity = self.entities[type_name]
-        if "members" in entity:
-            return tuple(m["name"] for m in entity["members"])
-        return tuple(entity.get("values", ()))
+        known = self._values.get(type_name)
+        if known is None:
+            entity = self.entities[type_name]
+            if "members" in entity:
+                known = tuple(m["name"] for m in entity["members"])
+            else:
+                known = tuple(entity.get("values", ()))
+            self._values[type_name] = known
+        return known
 
     def commands(self) -> Iterator[str]:
         """The names of all commands."""
