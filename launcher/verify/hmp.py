@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def parse_migrate(text: str) -> dict[str, dict[str, str]]:
     """`info migrate` (until 10.2) and `info migrate -a` (11.1): `send-switchover-start: on`."""
@@ -25,13 +29,13 @@ def parse_network(text: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def parse_qtree(text: str) -> dict[str, dict[str, str]]:
+def parse_qtree(text: str) -> dict[str, dict[str, Any]]:
     """`info qtree`: the properties of each device that has an id.
 
     A virtio proxy such as virtio-net-pci keeps most values in its nested device without an id;
     those are given under the proxy's id, where the proxy has none of that name itself.
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, Any]] = {}
     owners: list[tuple[int, str]] = []  # (indentation, id) of the devices around this line
     for line in text.splitlines():
         body = line.lstrip()
@@ -52,10 +56,12 @@ def parse_qtree(text: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def _qtree_value(text: str) -> str:
-    """`"text"` without its quotes, `4 (0x4)` and `262144 (256 KiB)` without the second form."""
+def _qtree_value(text: str) -> Any:
+    """Typed as qom-get's: `"text"`, `true`, `4 (0x4)` and `262144 (256 KiB)`."""
     if len(text) > 1 and text[0] == text[-1] == '"':
         return text[1:-1]
+    if text in ("true", "false"):
+        return text == "true"
     number, bracket, _ = text.partition(" (")
-    digits = number.lstrip("-")
-    return number if bracket and digits.isdigit() else text
+    digits = number.removeprefix("-")
+    return int(number) if bracket and digits.isdigit() and len(digits) <= 20 else text

@@ -133,7 +133,7 @@ class _Qom:
         trees: dict[str, dict[str, Any]] = {}
         singles: dict[Question, Any] = {}
         bulk: dict[str, dict[str, dict[str, Any]]] = {}
-        devices: dict[str, dict[str, str]] = {}
+        devices: dict[str, dict[str, Any]] = {}
         for question, answer in answers:
             if question.command == "qom-get":
                 singles[question] = answer
@@ -158,7 +158,7 @@ class _Qom:
         trees: dict[str, dict[str, Any]],
         singles: dict[Question, Any],
         bulk: dict[str, dict[str, dict[str, Any]]],
-        devices: dict[str, dict[str, str]],
+        devices: dict[str, dict[str, Any]],
     ) -> Observation | None:
         name = _name(value)
         tree = trees.get(qom_path(value))
