@@ -113,6 +113,15 @@ class Client(QMPClient):
         self._reader = reader
         self._writer = asyncio.StreamWriter(transport, protocol, reader, loop)
 
+    async def _recv(self) -> Message:
+        # A guest that already runs may get an event in before the answer to qmp_capabilities,
+        # which qemu.qmp takes for a refusal.
+        msg = await super()._recv()
+        while self.runstate is Runstate.CONNECTING and "event" in msg:
+            self._on_event(msg)
+            msg = await super()._recv()
+        return msg
+
     async def _do_recv(self) -> Message:
         line = await self._readline()
         if not line.endswith(b"\n"):

@@ -13,7 +13,7 @@ _NOT_ERRORS = ("warning: ", "info: ", "terminating on signal ")
 # QEMU 11.1 says this about every `-mon`, which is the only spelling that older releases take.
 _IGNORED = ("'-mon' is deprecated",)
 # Lines that explain the error in the line before (error_append_hint, error_printf in QEMU).
-_HINTS = ("Identifiers consist of", "Use -", "Try -", "Valid ", "Supported ", "Is another process")
+_HINTS = ("Identifiers consist of", "Use -", "Try ", "Valid ", "Supported ", "Is another process")
 
 
 class StderrTail:

@@ -70,6 +70,7 @@ ANSWERS: dict[str, dict[str, object]] = {
 OTHERS = (
     "die-before-greeting",
     "close-before-greeting",
+    "event-before-capabilities",
     "capabilities-refused",
     "capabilities-none",
     "capabilities-die",
@@ -165,6 +166,8 @@ class Fake:
         if "capabilities-refused" in self.does:
             self.send({"error": {"class": "GenericError", "desc": "no"}, **reply})
             return
+        if "event-before-capabilities" in self.does:
+            self.event("RESUME")
         self.send({"return": {}, **reply})
         self.flood()
 

@@ -1,0 +1,103 @@
+"""Kill launchers at random moments and count the QEMUs that outlive them.
+
+usage: orphans.py QEMU ROUNDS [--untied] [OPTION OF QEMU...]
+
+Each round forks a launcher that spawns one QEMU, kills the launcher with SIGKILL after a random
+time (half of them within 30 ms, in which QEMU is being started, the rest within 250 ms), and
+looks one second later at the latest for processes that carry the round's name. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import time
+import uuid
+
+from launcher.process import spawn
+
+_PATIENCE = 1.0
+
+
+def command(qemu: list[str], name: str, fd: int) -> list[str]:
+    quiet = ["-S", "-display", "none", "-nodefaults", "-no-user-config"]
+    qmp = ["-chardev", f"socket,id=qmp,fd={fd}", "-mon", "chardev=qmp,mode=control"]
+    return [*qemu, "-name", name, "-machine", "none", "-accel", "tcg", *quiet, *qmp]
+
+
+def carriers(name: str) -> list[int]:
+    """Processes that have `name` on their command line."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/cmdline", "rb") as file:
+                    if name.encode() in file.read().split(b"\0"):
+                        found.append(int(entry))
+            except OSError:
+                continue
+    return found
+
+
+def launch_and_wait(qemu: list[str], name: str, tie: bool, told: int) -> None:
+    ours, theirs = socket.socketpair()
+    os.write(told, b"spawning")
+    spawn(command(qemu, name, 3), fds={3: theirs.fileno()}, env={}, tie=tie)
+    theirs.close()
+    os.write(told, b"spawned")
+    select.select([ours], [], [])  # the greeting
+    os.write(told, b"greeted")
+    while True:
+        signal.pause()
+
+
+def one_round(qemu: list[str], delay: float, tie: bool) -> tuple[str, list[int]]:
+    """What the launcher had reached when it was killed, and who was left."""
+    name = f"orphan-{uuid.uuid4()}"
+    reading, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        try:
+            launch_and_wait(qemu, name, tie, told)
+        finally:
+            os._exit(1)
+    os.close(told)
+    select.select([reading], [], [])  # it is about to spawn
+    time.sleep(delay)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    said = b""
+    while part := os.read(reading, 64):  # to its end: nobody else holds it
+        said += part
+    os.close(reading)
+    deadline = time.monotonic() + _PATIENCE
+    while (left := carriers(name)) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    for orphan in left:
+        os.kill(orphan, signal.SIGKILL)
+    return said.decode().rpartition("spawn")[2], left
+
+
+def main() -> None:
+    tie = "--untied" not in sys.argv
+    rounds = int(sys.argv[2])
+    qemu = [sys.argv[1], *(word for word in sys.argv[3:] if word != "--untied")]
+    reached = {"ing": 0, "ed": 0, "edgreeted": 0}
+    orphans = 0
+    for number in range(rounds):
+        stage, left = one_round(qemu, random.uniform(0, 0.030 if number % 2 else 0.250), tie)
+        reached[stage] += 1
+        orphans += bool(left)
+    names = {"ing": "while spawning", "ed": "after spawn", "edgreeted": "after the greeting"}
+    killed = {names[stage]: count for stage, count in reached.items()}
+    json.dump({"rounds": rounds, "orphans": orphans, "killed": killed}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
