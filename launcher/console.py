@@ -101,6 +101,16 @@ class Console:
         raw = data.encode() if isinstance(data, str) else data
         await self._loop.sock_sendall(self._socket, raw)
 
+    async def wait_closed(self, timeout: float | None) -> None:  # noqa: ASYNC109
+        """Wait until all that the guest wrote has been read, or for `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not self.closed:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            return
+
     def close(self) -> None:
         """Stop reading; waiting `wait_for`s end. May be repeated."""
         if not self.closed:

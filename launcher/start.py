@@ -133,6 +133,15 @@ def _detached_log(held: Resources) -> int:
     return os.open(path, flags, 0o600)
 
 
+def _said(process: Process, held: Resources) -> list[str]:
+    """What QEMU said on stderr so far: to us, or into its log when it is to outlive us."""
+    if held.directory is None or process.stderr.lines:
+        return process.stderr.lines
+    from launcher.machines import log_lines
+
+    return log_lines(held.directory.path)
+
+
 def environment() -> dict[str, str]:
     """The part of our environment that QEMU gets."""
     return {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
@@ -148,6 +157,7 @@ def _record(prepared: Prepared, held: Resources, pid: int | None, detached: bool
     if directory is None:
         return
     from launcher.host.state import MachineState
+    from launcher.plan.kept import keep_plan
 
     plan = prepared.plan
     control = "qmp" if detached else "qmp-control"
@@ -164,6 +174,8 @@ def _record(prepared: Prepared, held: Resources, pid: int | None, detached: bool
             else "",
             profile=os.path.abspath(prepared.loaded.profile.file),
             platform=plan.platform,
+            # While it starts there is nothing to verify, and QEMU waits for this file.
+            plan=None if pid is None else keep_plan(plan),
         )
     )
 
@@ -232,7 +244,7 @@ class Machine:
         self.report = judge(
             self.plan,
             seen,
-            self.process.stderr.lines,
+            _said(self.process, self.resources),
             self.monitor.commands - commands,
             self.monitor.bytes_sent - sent,
         )
@@ -369,7 +381,7 @@ async def died(started: Started, cause: QEMUError) -> QEMUError:
     except TimeoutError:
         # It lives: then the monitor's own error is the better story.
         return cause
-    lines = process.stderr.lines
+    lines = _said(process, started.resources)
     found = meaningful_lines(lines, started.argv)
     plan = started.prepared.plan
     option: Option | None = None

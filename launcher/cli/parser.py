@@ -1,0 +1,117 @@
+"""Words to a namespace: one argparse parser for the one verb that was given."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from launcher.cli.verbs import VERBS
+from launcher.errors import InputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any, NoReturn
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help as wide as the terminal.
+
+    argparse would import shutil, and with it the compression modules, to learn that width.
+    """
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size().columns
+        except (ValueError, OSError):
+            columns = 80
+        super().__init__(prog, max_help_position=30, width=max(columns, 40) - 2)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are errors like all others."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", Help)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(message, hint=f"see `{self.prog} --help`", code="usage")
+
+
+def parse(verb: str, words: Sequence[str]) -> argparse.Namespace:
+    """The options of one verb; `run` is the function that does it.
+
+    Raises:
+        InputError: an unknown option, a missing argument, a wrong choice.
+        SystemExit: `--help` was asked for and has been printed.
+    """
+    parser = Parser(prog=f"qemu-launcher {verb}", **_words(verb))
+    _module(verb).arguments(parser, verb)
+    return parser.parse_args(words)
+
+
+def whole() -> argparse.ArgumentParser:
+    """The parser of all verbs at once, for shell completion."""
+    parser = Parser(prog="qemu-launcher")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    verbs = parser.add_subparsers(metavar="VERB")
+    for verb, (_name, what, _example) in VERBS.items():
+        _module(verb).arguments(verbs.add_parser(verb, help=what, **_words(verb)), verb)
+    return parser
+
+
+def _words(verb: str) -> dict[str, Any]:
+    _name, what, example = VERBS[verb]
+    return {"description": f"{what[0].upper()}{what[1:]}.", "epilog": f"example:\n  {example}"}
+
+
+def _module(verb: str) -> Any:
+    return __import__(f"launcher.cli.{VERBS[verb][0]}", fromlist=["arguments"])
+
+
+# -- options that several verbs have --------------------------------------------------------------
+
+
+def add_format(parser: argparse.ArgumentParser, choices: Iterable[str] = ("text", "json")) -> None:
+    """`--format`."""
+    names = tuple(choices)
+    parser.add_argument(
+        "--format", choices=names, default="text", help=f"{' or '.join(names)}; by default text"
+    )
+
+
+def add_request(parser: argparse.ArgumentParser) -> None:
+    """What decides a plan besides the profile: `--platform`, `--qemu`, `--set`."""
+    parser.add_argument(
+        "--platform",
+        default="",
+        metavar="P",
+        help="a platform's name or file; wins over the profile's own",
+    )
+    add_qemu(parser)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="set a key of the profile or one of its variables; may be repeated",
+    )
+
+
+def add_qemu(parser: argparse.ArgumentParser) -> None:
+    """`--qemu`."""
+    parser.add_argument("--qemu", default="", metavar="BIN", help="the QEMU binary, name or path")
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, for `type=`: argparse words the mistake."""
+    number = float(text)
+    if not 0 < number < 1e9:
+        raise ValueError
+    return number

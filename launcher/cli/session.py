@@ -1,0 +1,265 @@
+"""One `run` from the spawned QEMU to its end: attach, verify, resume, attend, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+
+from launcher.cli.reports import write_report
+from launcher.cli.show import note, out_json, show_report
+from launcher.cli.terminal import Keys, Screen, is_ours
+from launcher.errors import LauncherError, MonitorError, QEMUError
+from launcher.process import describe_exit
+from launcher.start import attach, died, refuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Coroutine
+    from contextlib import AbstractContextManager
+    from typing import Any
+
+    from launcher.report import Report
+    from launcher.start import Machine, Started
+
+#: Seconds for the last bytes of a console whose machine has ended.
+_LAST_WORDS = 2.0
+
+
+class Session:
+    """A machine in the foreground of this process.
+
+    Args:
+        options: of `run`.
+        started: the spawned QEMU.
+        clock: when `run` began, had planned and had spawned, in seconds (time.monotonic).
+    """
+
+    def __init__(
+        self, options: argparse.Namespace, started: Started, clock: dict[str, float]
+    ) -> None:
+        self.options = options
+        self.started = started
+        self.clock = clock
+        self._report: Report | None = None
+        self._status = 0
+        self._attending = False
+        self._body: asyncio.Task[int] | None = None
+
+    async def live(self) -> int:
+        """Do all of it; the exit status.
+
+        Raises:
+            LauncherError: of the launch, or QEMU failed, or `--until` was not seen.
+            BrokenPipeError: nobody reads the console any more.
+        """
+        self._stop = asyncio.Event()
+        self._now = asyncio.Event()
+        self._kindly = True
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # started by nohup, to outlive its terminal
+            loop.add_signal_handler(number, self._signalled, number)
+        self._body = asyncio.ensure_future(self._launch())
+        try:
+            return await self._body
+        except asyncio.CancelledError:
+            return self._status
+
+    def _signalled(self, number: int) -> None:
+        if not self._stop.is_set():
+            self._status = 128 + number if number == signal.SIGINT else 0
+        self._end(kindly=number != signal.SIGINT)
+
+    def _end(self, *, kindly: bool) -> None:
+        """Stop the machine; at the second call at once."""
+        if self._stop.is_set():
+            self._now.set()
+            return
+        self._kindly = kindly
+        self._stop.set()
+        if not self._attending and self._body is not None:
+            self._body.cancel()
+
+    async def _launch(self) -> int:
+        machine = await attach(self.started)
+        kept = False
+        try:
+            await self._prove(machine)
+            if self.options.detach:
+                await machine.resume()
+                await self._let_go(machine)
+                kept = True
+                return 0
+            return await self._attend(machine)
+        finally:
+            if not kept:
+                await machine.close()
+
+    async def _prove(self, machine: Machine) -> None:
+        """Verify, tell, and let only a machine through that may run.
+
+        Raises:
+            VerdictError: under `strict`, a value is not as planned.
+        """
+        self.clock["ready"] = time.monotonic()
+        try:
+            self._report = await machine.verify()
+        except MonitorError as error:
+            raise await died(self.started, error) from None
+        self.clock["verified"] = time.monotonic()
+        if self.options.report:
+            write_report(self._report, self.options.report)
+        if self.options.format == "text":
+            show_report(self._report, to_stdout=False)
+            if self.options.stats:
+                note(self._stats_text(machine))
+        if (self.options.verify or machine.plan.verify) == "strict":
+            refuse(self._report)
+        if self.options.format == "json":
+            self.show_json()
+
+    # -- telling ------------------------------------------------------------------------------
+
+    def show_json(self, error: LauncherError | None = None) -> None:
+        """The report as JSON on stdout; with the error that it led to."""
+        from launcher.report import report_json
+
+        assert self._report is not None
+        value: dict[str, Any] = report_json(self._report)
+        value["pid"] = self.started.process.pid
+        if self.options.stats:
+            value["stats"] |= {"ms": self._milliseconds()}
+        if error is not None:
+            value["error"] = error.as_json()
+        out_json(value)
+        sys.stdout.flush()
+
+    def _milliseconds(self) -> dict[str, float]:
+        names = ("begin", "planned", "spawned", "ready", "verified")
+        times = [self.clock[name] for name in names]
+        pairs = zip(names[1:], times[1:], times, strict=False)
+        return {name: round((after - before) * 1000, 1) for name, after, before in pairs}
+
+    def _stats_text(self, machine: Machine) -> str:
+        monitor, spent = machine.monitor, self._milliseconds()
+        assert self._report is not None
+        return (
+            f"stats: {monitor.commands} QMP commands, {monitor.bytes_sent} bytes, of them "
+            f"{self._report.commands} and {self._report.request_bytes} to verify; "
+            + ", ".join(f"{name} {taken:g} ms" for name, taken in spent.items())
+        )
+
+    # -- while the guest runs -------------------------------------------------------------------
+
+    async def _let_go(self, machine: Machine) -> None:
+        """The machine goes on without us; its name and directory stay."""
+        await machine.monitor.close()
+        machine.resources.release(keep_directory=True)
+
+    async def _attend(self, machine: Machine) -> int:
+        """Resume, show the console, and wait for the first reason to end."""
+        # With --format json stdout is the report's alone.
+        screen = Screen(1 if self.options.format == "text" else 2)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            with self._keys(machine):
+                if machine.consoles:
+                    machine.console.listen(screen.write)
+                self._attending = True
+                if self._stop.is_set():
+                    return self._status
+                await machine.resume()
+                status = await self._wait(machine, screen)
+                if machine.consoles:
+                    await machine.console.wait_closed(_LAST_WORDS)
+                await self._first(screen.drain(), screen.lost.wait(), self._now.wait())
+            if screen.dropped:
+                note(f"{screen.dropped} bytes of the console were not shown: nobody took them")
+            if screen.lost.is_set():
+                raise BrokenPipeError
+            return status
+        finally:
+            screen.close()
+
+    def _keys(self, machine: Machine) -> AbstractContextManager[Any]:
+        from contextlib import nullcontext
+
+        if not machine.consoles or not is_ours(0):
+            return nullcontext()
+        note("console: Ctrl-] asks the guest to power down, and again stops it at once")
+        return Keys(machine.console, 0, lambda: self._end(kindly=True))
+
+    async def _wait(self, machine: Machine, screen: Screen) -> int:
+        """The exit status, once there is a reason to end and the machine has ended."""
+        until = None
+        if self.options.until is not None:
+            from launcher.cli.run import UNTIL_SECONDS
+
+            limit = self.options.timeout or UNTIL_SECONDS
+            until = asyncio.ensure_future(machine.console.wait_for(self.options.until, limit))
+        try:
+            ended = until if until is not None else machine.wait()
+            await self._first(ended, self._stop.wait(), screen.lost.wait())
+            seen = until is not None and until.done() and until.exception() is None
+            if seen or self._stop.is_set():
+                await self._stop_machine(machine, kindly=seen or self._kindly)
+                return self._status
+            if screen.lost.is_set():
+                await machine.stop()
+                return 0
+            return await self._ended(machine, until)
+        finally:
+            if until is not None:
+                until.cancel()
+                await asyncio.gather(until, return_exceptions=True)
+
+    async def _ended(self, machine: Machine, until: asyncio.Future[str] | None) -> int:
+        """QEMU ended by itself, or the pattern did not come."""
+        missed = until.exception() if until is not None else None
+        if missed is not None and machine.process.poll() is None:
+            # It still runs, unless its console was closed because it is about to end.
+            try:
+                await machine.wait(0.5 if machine.console.closed else 0.0)
+            except TimeoutError:
+                await machine.stop()
+                raise missed from None
+        code = await machine.wait()
+        if code != 0:
+            raise QEMUError(
+                f"{machine.plan.name} ended: {describe_exit(code)}",
+                evidence={"qemu_stderr": machine.process.stderr.lines, "returncode": code},
+            )
+        if missed is not None:
+            raise missed
+        return 0
+
+    async def _stop_machine(self, machine: Machine, *, kindly: bool) -> None:
+        """The ladder; from the second call of `_end` on without asking the guest."""
+        wants = kindly and machine.plan.powerdown_seconds > 0
+        if wants and sys.stderr.isatty():
+            note(f"\nasking the guest to power down ({machine.plan.powerdown_seconds} s)")
+        stopping = asyncio.ensure_future(machine.stop(powerdown=kindly))
+        await self._first(stopping, self._now.wait())
+        if not stopping.done():
+            stopping.cancel()
+            await asyncio.gather(stopping, return_exceptions=True)
+            await machine.stop()
+            return
+        await stopping
+
+    @staticmethod
+    async def _first(*things: asyncio.Future[Any] | Coroutine[Any, Any, Any]) -> None:
+        """Wait until one of them is done; what was made for it here ends."""
+        tasks = [asyncio.ensure_future(thing) for thing in things]
+        own = [t for t, thing in zip(tasks, things, strict=True) if t is not thing]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in own:
+                task.cancel()
+            await asyncio.gather(*own, return_exceptions=True)

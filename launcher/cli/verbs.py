@@ -1,0 +1,81 @@
+"""The verbs, and the page that `--help` shows: a table, so that it costs no import."""
+
+from __future__ import annotations
+
+#: verb → (module in this folder, what it does, an example).
+VERBS: dict[str, tuple[str, str, str]] = {
+    "run": (
+        "run",
+        "start a machine, prove it, let the guest run and show its console",
+        "qemu-launcher run profiles/microvm-demo.yaml --platform debian-12",
+    ),
+    "plan": (
+        "plan",
+        "show the command line, and with --explain who set each value",
+        "qemu-launcher plan web.yaml --platform debian-12 --explain",
+    ),
+    "check": (
+        "check",
+        "check profiles, and tell all mistakes of all of them",
+        "qemu-launcher check profiles/*.yaml",
+    ),
+    "verify": (
+        "verify",
+        "prove a profile without running the guest, or a machine that runs",
+        "qemu-launcher verify web.yaml --format json",
+    ),
+    "platform": (
+        "platforms",
+        "list platforms, show what one pins, compare two",
+        "qemu-launcher platform diff debian-12 debian-13",
+    ),
+    "host": ("host", "what this host can do", "qemu-launcher host kvm io_uring"),
+    "ps": ("machines", "the machines of this user", "qemu-launcher ps --format json"),
+    "stop": ("machines", "stop machines, the kind way first", "qemu-launcher stop web"),
+    "console": (
+        "machines",
+        "the serial console of a detached machine",
+        "qemu-launcher console web",
+    ),
+    "qmp": (
+        "machines",
+        "send one QMP command to a machine",
+        "qemu-launcher qmp web query-status",
+    ),
+    "schema": (
+        "schema",
+        "the JSON Schema of profiles, for editors",
+        "qemu-launcher schema --qemu qemu-system-x86_64 > profile.schema.json",
+    ),
+    "completion": (
+        "schema",
+        "completion for a shell (needs shtab)",
+        'eval "$(qemu-launcher completion bash)"',
+    ),
+}
+
+_OPENING = """\
+usage: qemu-launcher VERB [OPTIONS]
+       qemu-launcher VERB --help
+
+Start QEMU with versioned defaults for everything that is not a device, and
+prove them over QMP before the guest runs.
+
+verbs:
+"""
+
+_CLOSING = """
+example:
+  qemu-launcher run profiles/microvm-demo.yaml --platform debian-12
+
+exit status:
+  0  fine                               3  QEMU failed
+  1  a verdict or a check failed        4  this host cannot run it
+  2  bad input                        130  interrupted
+"""
+
+
+def overview() -> str:
+    """The page of `qemu-launcher --help`."""
+    lines = [f"  {name:<11} {what}\n" for name, (_module, what, _example) in VERBS.items()]
+    return _OPENING + "".join(lines) + _CLOSING

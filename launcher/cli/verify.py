@@ -1,0 +1,102 @@
+"""`verify`: prove a profile without running its guest, or prove a running machine again."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from launcher.cli.parser import add_format, add_request
+from launcher.cli.plan import request_of
+from launcher.cli.reports import add_report, write_report
+from launcher.cli.show import out_json, show_report
+from launcher.errors import InputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from launcher.report import Report
+    from launcher.start import Started
+
+
+def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
+    """The options of `verify`."""
+    parser.add_argument(
+        "target", metavar="TARGET", help="a profile's file, or the name of a running machine"
+    )
+    add_report(parser)
+    add_request(parser)
+    add_format(parser)
+    parser.set_defaults(run=verify)
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Verify, report, and exit with 1 when a value is not as planned."""
+    target = options.target
+    if os.sep in target or target.endswith((".yaml", ".yml")) or os.path.isfile(target):
+        report = _verify_profile(options)
+    else:
+        report = _verify_machine(options)
+    if options.report:
+        write_report(report, options.report)
+    if options.format == "json":
+        from launcher.report import report_json
+
+        out_json(report_json(report))
+    else:
+        show_report(report, to_stdout=True)
+    return 0 if report.verdict == "match" else 1
+
+
+def _verify_profile(options: argparse.Namespace) -> Report:
+    """Start paused, read everything back, quit; the guest runs no instruction."""
+    from launcher.prepare import load, prepare_now
+    from launcher.start import begin
+
+    started = begin(prepare_now(load(request_of(options, options.target))))
+    try:
+        import asyncio
+
+        return asyncio.run(_read_back(started))
+    finally:
+        started.abandon()
+
+
+async def _read_back(started: Started) -> Report:
+    import asyncio
+    import signal
+
+    from launcher.errors import MonitorError
+    from launcher.start import attach, died
+
+    task = asyncio.current_task()
+    assert task is not None
+    # Cancelled, it ends its machine on the way out.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    machine = await attach(started)
+    try:
+        return await machine.verify()
+    except MonitorError as error:
+        raise await died(started, error) from None
+    finally:
+        await machine.close()
+
+
+def _verify_machine(options: argparse.Namespace) -> Report:
+    for name in ("platform", "qemu", "set"):
+        if getattr(options, name):
+            raise InputError(
+                f"--{name} is for a profile; a running machine is what it is", code="usage"
+            )
+    import asyncio
+
+    from launcher import machines
+
+    try:
+        machine = machines.find(options.target)
+    except InputError as error:
+        error.message = f"{options.target!r} is neither a profile's file nor a running machine"
+        raise
+    report = asyncio.run(machines.verify(machine))
+    sys.stdout.flush()
+    return report
