@@ -60,7 +60,7 @@ def spawn(
         argv: the program's path (with a slash in it; PATH is not searched) and its arguments.
         fds: the child's file descriptor number → ours, which stays open here.
         env: its whole environment.
-        tie: it is killed (SIGKILL) when this process ends in any way.
+        tie: it is killed (SIGKILL) when this process ends in any way, or replaces itself (exec).
         cwd: its working directory; ours when None.
 
     Raises:
