@@ -1,11 +1,11 @@
-"""What the plan says is what QEMU runs with, asked by a client that knows nothing of the launcher."""
+"""What the plan says is what QEMU has, asked by a client that knows nothing of the launcher."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-import json
 
 import pytest
 

@@ -163,6 +163,6 @@ async def test_secrets_reach_neither_argv_nor_reports(qemu):
         assert told == ""
     # It does arrive: QEMU decodes it, and says so when it is not what `format` promises.
     broken = {"qom-type": "secret", "data": "c4n4ry!", "format": "base64"}
-    with pytest.raises(LaunchError, match="objects.key0: .*[Bb]ase64"):
+    with pytest.raises(LaunchError, match=r"objects.key0: .*[Bb]ase64"):
         async with launcher.launch(profile(objects={"key0": broken}), qemu=qemu.binary):
             pass
