@@ -2,8 +2,13 @@
 # What the scripts of this folder share: messages, the cache folder, apt, and packages that are
 # unpacked without being installed.  Sourced, never run.
 
+# shellcheck disable=SC2034  # for those who source this
 repo=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/qemu-launcher
+# As launcher/cache.py has it: the XDG specification has relative paths ignored.
+case ${XDG_CACHE_HOME:-} in
+/*) cache=$XDG_CACHE_HOME/qemu-launcher ;;
+*) cache=$HOME/.cache/qemu-launcher ;;
+esac
 me=$(basename -- "$0")
 
 # All messages go to stderr: stdout belongs to what a script was asked for.
@@ -37,6 +42,9 @@ as_root() {
         die "needs root for: $* (no sudo here)"
     fi
 }
+
+# may_install: whether as_root would work without a question that nobody is there to answer.
+may_install() { [ "$(id -u)" = 0 ] || { command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; }; }
 
 # need_packages PACKAGE...: installs those that are missing; no network when none is.
 need_packages() {
