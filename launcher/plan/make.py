@@ -17,6 +17,7 @@ from launcher.platforms import (
     resolve,
     too_old,
 )
+from launcher.qapi import parse_boolean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,10 +142,16 @@ def make_plan(
         wants=tuple(decider.wants),
         unplanned=profile.extra_args,
         verify=profile.verify,
-        powerdown_seconds=profile.powerdown_seconds,
+        powerdown_seconds=profile.powerdown_seconds if _hears_powerdown(profile) else 0,
         consoles=tuple(s.chardev for s in profile.serials if s.ours),
         notes=tuple(decider.notes),
     )
+
+
+def _hears_powerdown(profile: Profile) -> bool:
+    """Whether `system_powerdown` reaches the guest: on x86 it is the ACPI power button."""
+    acpi = profile.machine.get("acpi")
+    return not (isinstance(acpi, Scalar) and parse_boolean(acpi.text) is False)
 
 
 def _machine_type(
