@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 
+from launcher.cli.show import forget_stdout, out
 from launcher.cli.verbs import VERBS, overview
 
 TYPE_CHECKING = False
@@ -40,17 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         _open_streams()
-        status = _guarded(words)
-        sys.stdout.flush()
+        return _guarded(words)
     except BrokenPipeError:
-        _forget_stdout()
+        forget_stdout()
         return NO_READER
-    except OSError as error:
-        # Everything else has its own error by now: what is left is that nothing takes our output.
-        _forget_stdout()
-        sys.stderr.write(f"error: the output cannot be written: {error.strerror}\n")
-        return 4
-    return status
 
 
 def _guarded(words: list[str]) -> int:
@@ -73,14 +67,17 @@ def _guarded(words: list[str]) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
-        (sys.stdout if words else sys.stderr).write(overview())
-        return 0 if words else 2
+    if not words:
+        sys.stderr.write(overview())
+        return 2
     verb = words[0]
+    if verb in ("-h", "--help", "help"):
+        out(overview().rstrip())
+        return 0
     if verb == "--version":
         from launcher import __version__
 
-        sys.stdout.write(f"qemu-launcher {__version__}\n")
+        out(f"qemu-launcher {__version__}")
         return 0
     if verb not in VERBS:
         raise _unknown_verb(verb)
@@ -132,7 +129,6 @@ def _tell(error: LauncherError, words: list[str]) -> None:
     if _wants_json(words):
         out_json({"error": error.as_json()})
     else:
-        sys.stdout.flush()
         show_error(error)
 
 
@@ -150,12 +146,3 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for the process's life)
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _forget_stdout() -> None:
-    """Let the interpreter's own flush at exit find nothing to complain about."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 1)
-    finally:
-        os.close(null)

@@ -35,8 +35,6 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """Check each profile; the exit status is that of the worst mistake."""
-    import sys
-
     status = 0
     found: list[dict[str, Any]] = []
     for path in options.profiles:
@@ -50,7 +48,6 @@ def check(options: argparse.Namespace) -> int:
             mistakes = getattr(error, "mistakes", None) or (error,)
             entry["errors"] = [one.as_json() for one in mistakes]
             if options.format == "text":
-                sys.stdout.flush()
                 show_error(error)
             continue
         if options.format == "text":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from launcher.cli.show import out
 from launcher.cli.verbs import VERBS
 from launcher.errors import InputError
 
@@ -34,6 +35,10 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", Help)
         super().__init__(allow_abbrev=False, **options)
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help, as every other result is printed."""
+        out(self.format_help().rstrip())
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print.

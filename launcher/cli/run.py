@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 from launcher.cli.parser import add_format, add_request, seconds
@@ -115,4 +114,3 @@ def _show_detached(options: argparse.Namespace, started: Started) -> None:
 
     if options.format == "text":
         out(f"{started.prepared.plan.name} {started.process.pid}")
-    sys.stdout.flush()

@@ -136,7 +136,6 @@ class Session:
         if error is not None:
             value["error"] = error.as_json()
         out_json(value)
-        sys.stdout.flush()
 
     def _milliseconds(self) -> dict[str, float]:
         names = ("begin", "planned", "spawned", "ready", "verified")
@@ -164,8 +163,6 @@ class Session:
         """Resume, show the console, and wait for the first reason to end."""
         # With --format json stdout is the report's alone.
         screen = Screen(1 if self.options.format == "text" else 2)
-        sys.stdout.flush()
-        sys.stderr.flush()
         try:
             with self._keys(machine):
                 if machine.consoles:
@@ -177,7 +174,9 @@ class Session:
                 status = await self._wait(machine, screen)
                 if machine.consoles:
                     await machine.console.wait_closed(_LAST_WORDS)
-                await self._first(screen.drain(), screen.lost.wait(), self._now.wait())
+                # Who reads slowly may read it all, but not hold up somebody who wants an end.
+                ends = [screen.lost.wait(), self._stop.wait()]
+                await self._first(screen.drain(), *ends)
             if screen.dropped:
                 note(f"{screen.dropped} bytes of the console were not shown: nobody took them")
             if screen.lost.is_set():
@@ -191,7 +190,12 @@ class Session:
 
         if not machine.consoles or not is_ours(0):
             return nullcontext()
-        note("console: Ctrl-] asks the guest to power down, and again stops it at once")
+        asks = machine.plan.powerdown_seconds > 0
+        note(
+            "console: Ctrl-] asks the guest to power down, and again stops it at once"
+            if asks
+            else "console: Ctrl-] stops the machine"
+        )
         return Keys(machine.console, 0, lambda: self._end(kindly=True))
 
     async def _wait(self, machine: Machine, screen: Screen) -> int:

@@ -19,8 +19,34 @@ _WIDEST = 160
 
 
 def out(text: str) -> None:
-    """One result, on stdout."""
-    sys.stdout.write(f"{text}\n")
+    """One result, on stdout.
+
+    Raises:
+        BrokenPipeError: nobody reads it.
+        HostError: it cannot be written (a full disk).
+    """
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        forget_stdout()
+        from launcher.errors import HostError
+
+        words = f"the output cannot be written: {error.strerror}"
+        raise HostError(words, code="output") from None
+
+
+def forget_stdout() -> None:
+    """Let the interpreter's own flush at exit find nothing to complain about."""
+    import os
+
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+    finally:
+        os.close(null)
 
 
 def note(text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from launcher.cli.parser import add_format, add_request
 from launcher.cli.plan import request_of
@@ -97,6 +96,4 @@ def _verify_machine(options: argparse.Namespace) -> Report:
     except InputError as error:
         error.message = f"{options.target!r} is neither a profile's file nor a running machine"
         raise
-    report = asyncio.run(machines.verify(machine))
-    sys.stdout.flush()
-    return report
+    return asyncio.run(machines.verify(machine))
