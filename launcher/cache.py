@@ -38,6 +38,59 @@ def identity(path: str) -> str:
     return f"{found.st_ino:x}.{found.st_size:x}.{found.st_mtime_ns:x}"
 
 
+def read_own(path: str) -> bytes | None:
+    """What a file holds that belongs to this user and that nobody else may write, or None."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            return None
+        with open(fd, "rb", buffering=0, closefd=False) as file:
+            return file.read()
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def write_own(path: str, data: bytes) -> None:
+    """Replace a file of the cache, whole or not at all; that it cannot be written is no error."""
+    partial = f"{path}.{os.getpid()}.tmp"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with open(fd, "wb") as file:
+                file.write(data)
+            os.replace(partial, path)
+        except OSError:
+            os.unlink(partial)
+    except OSError:
+        return
+
+
+def unpickled(data: bytes | None) -> object:
+    """The value of a file that `read_own` has read; None when it is damaged."""
+    if data is None:
+        return None
+    from _pickle import loads
+
+    try:
+        return loads(data)
+    except Exception:  # noqa: BLE001 (whatever a damaged file makes the pickler raise)
+        return None
+
+
+def pickled(value: object) -> bytes:
+    """The bytes for `unpickled`."""
+    from _pickle import dumps
+
+    return dumps(value, 4)
+
+
 def kept(kind: str, name: str, sources: Iterable[str], build: Callable[[], _T]) -> _T:
     """The value that `build` makes of `sources`, from the cache while no source has changed.
 
@@ -49,44 +102,10 @@ def kept(kind: str, name: str, sources: Iterable[str], build: Callable[[], _T]) 
     """
     key = ";".join([str(_FORMAT), *(f"{p}:{identity(p)}" for p in sources)])
     path = os.path.join(cache_folder(), kind, f"{name}.pickle")
-    found = _read(path)
+    found = unpickled(read_own(path))
     if isinstance(found, tuple) and len(found) == 2 and found[0] == key:
         value: _T = found[1]
         return value
     value = build()
-    _write(path, (key, value))
+    write_own(path, pickled((key, value)))
     return value
-
-
-def _read(path: str) -> object:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            return None
-        with open(fd, "rb", closefd=False) as file:
-            data = file.read()
-        from _pickle import loads
-
-        return loads(data)
-    except Exception:  # noqa: BLE001 (a damaged cache is no cache)
-        return None
-    finally:
-        os.close(fd)
-
-
-def _write(path: str, value: object) -> None:
-    from _pickle import dumps
-
-    partial = f"{path}.{os.getpid()}.tmp"
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            file.write(dumps(value, 4))
-        os.replace(partial, path)
-    except OSError:
-        return

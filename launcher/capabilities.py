@@ -39,15 +39,16 @@ class Capabilities:
     """Look-ups in the replies of one binary.
 
     Args:
-        replies: what `probe` recorded.
+        replies: what `probe` recorded, or its index (`launcher.index`), where lists are maps.
     """
 
     def __init__(self, replies: Replies) -> None:
         self.replies = replies
         self._schema: Schema | None = None
-        self._machines: dict[str, MachineType] | None = None
+        self._machines: dict[str, MachineType] = {}
+        self._listed_machines: dict[str, dict[str, Any]] | None = None
         self._types: frozenset[str] | None = None
-        self._options: dict[str, frozenset[str]] | None = None
+        self._options: dict[str, dict[str, Any]] | None = None
         self._properties: dict[str, dict[str, dict[str, Any]]] = {}
 
     @property
@@ -117,44 +118,56 @@ class Capabilities:
         converted to QAPI; an empty list there means "any".
         """
         if self._options is None:
-            self._options = {
-                o["option"]: frozenset(p["name"] for p in o["parameters"])
-                for o in self.replies.get("query-command-line-options", ())
-            }
-        return self._options.get(option) or None
+            self._options = _by_name(self.replies.get("query-command-line-options", ()), "option")
+        entry = self._options.get(option)
+        return None if entry is None else frozenset(p["name"] for p in entry["parameters"]) or None
 
     # -- machine types ------------------------------------------------------------------------
 
     @property
     def machines(self) -> dict[str, MachineType]:
-        """Machine types by name (QAPI: query-machines)."""
-        if self._machines is None:
-            self._machines = {
-                m["name"]: MachineType(
-                    m["name"],
-                    m.get("alias"),
-                    bool(m.get("deprecated", False)),
-                    m.get("default-ram-id"),
-                    {(c["qom-type"], c["property"]): c["value"] for c in m.get("compat-props", ())},
-                )
-                for m in self.replies.get("query-machines", ())
-            }
-        return self._machines
+        """All machine types by name (QAPI: query-machines)."""
+        return {name: self._machine(name) for name in self._machine_entries}
 
     def machine(self, name: str) -> MachineType | None:
         """The machine type called `name`, an alias such as `q35` resolved."""
-        found = self.machines.get(name)
-        if found is None:
-            found = next((m for m in self.machines.values() if m.alias == name), None)
-        return found
+        if name in self._machine_entries:
+            return self._machine(name)
+        entries = self._machine_entries.values()
+        found = next((m["name"] for m in entries if m.get("alias") == name), None)
+        return None if found is None else self._machine(found)
+
+    @property
+    def _machine_entries(self) -> dict[str, dict[str, Any]]:
+        if self._listed_machines is None:
+            self._listed_machines = _by_name(self.replies.get("query-machines", ()), "name")
+        return self._listed_machines
+
+    def _machine(self, name: str) -> MachineType:
+        known = self._machines.get(name)
+        if known is None:
+            m = self._machine_entries[name]
+            known = self._machines[name] = MachineType(
+                name,
+                m.get("alias"),
+                bool(m.get("deprecated", False)),
+                m.get("default-ram-id"),
+                {(c["qom-type"], c["property"]): c["value"] for c in m.get("compat-props", ())},
+            )
+        return known
 
     def nearest_machines(self, name: str) -> list[str]:
         """Machine types that look like `name`; the newest of its family when none does."""
         family = name.rpartition("-")[0]
-        kin = [m for m in self.machines if family and m.startswith(f"{family}-")]
+        kin = [m for m in self._machine_entries if family and m.startswith(f"{family}-")]
         if kin:
             return sorted(kin, key=_by_number)[:1] + sorted(kin, key=_by_number)[-1:]
-        return nearest(name, self.machines)
+        return nearest(name, self._machine_entries)
+
+
+def _by_name(listed: Any, member: str) -> dict[str, dict[str, Any]]:
+    """A list of answers by the name of each; an index has it so already."""
+    return listed if isinstance(listed, dict) else {entry[member]: entry for entry in listed}
 
 
 def _by_number(name: str) -> tuple[int, ...]:

@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import os
 
-from launcher.cache import cache_folder
-from launcher.capabilities import Capabilities
-from launcher.data import load_catalogue
+from launcher.cache import cache_folder, identity
 from launcher.errors import InputError, Place
 from launcher.nodes import Mapping, Scalar, from_python
-from launcher.plan import HostFacts, make_plan, needed_features, needed_types
-from launcher.platforms import NATIVE, find_platform, platform_from_file
-from launcher.probe import cached_replies, find_binary, known_replies, replies_of
-from launcher.profiles import parse_profile
-from launcher.profiles.merge import COMMAND_LINE
+from launcher.probe import cache_path, cached_index, find_binary, replies_of
 from launcher.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from collections.abc import Mapping as Dict
-    from collections.abc import Sequence
     from typing import Any
 
-    from launcher.capabilities import Replies
+    from launcher.capabilities import Capabilities, Replies
     from launcher.nodes import Node
-    from launcher.plan import Plan
+    from launcher.plan import HostFacts, Plan
+    from launcher.plan_cache import KeptPlan, Key
     from launcher.platforms import Catalogue, Platform
     from launcher.profiles import Profile
 
@@ -49,25 +44,86 @@ class Request:
     this_host: bool = True
 
 
-@record
 class Loaded:
-    """Everything that was read from files."""
+    """What a plan is made from, but for the binary's answers and the host.
 
-    request: Request
+    A kept plan makes reading the files unnecessary: then `profile`, `platform` and `catalogue` are
+    read when somebody looks at them.
+
+    Attributes:
+        binary: absolute path of the QEMU binary.
+        kept: a plan that was made of the same files before.
+    """
 
     profile: Profile
     platform: Platform
     catalogue: Catalogue
-    binary: str
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.key: Key | None = None
+        self.kept: KeptPlan | None = None
+        self.files: list[tuple[str, str]] = []
+        self.named = ""
+        if isinstance(request.profile, str):
+            from launcher.plan_cache import key_of, recall
+
+            words = (request.profile, request.platform, request.qemu, *request.settings)
+            self.key = key_of(str(request.this_host), *words)
+            self.kept = recall(self.key)
+        if self.kept is None:
+            self._read()
+        else:
+            self.named = self.kept.named
+        self.binary = find_binary(self.named)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("profile", "platform", "catalogue"):
+            raise AttributeError(name)
+        self._read()
+        return self.__dict__[name]
+
+    def _read(self) -> None:
+        from launcher.data import load_catalogue
+
+        profile = load_profile(self.request, self._read_yaml)
+        catalogue = load_catalogue()
+        self.platform = choose_platform(catalogue, profile.platform, self._read_yaml)
+        self.profile, self.catalogue = profile, catalogue
+        daemon = profile.tool == "qemu-storage-daemon"
+        usual = "qemu-storage-daemon" if daemon else f"qemu-system-{os.uname().machine}"
+        self.named = self.request.qemu or profile.qemu or usual
+
+    def _read_yaml(self, path: str) -> Mapping:
+        from launcher.files import read_yaml
+
+        self.files.append((path, identity(path)))
+        return read_yaml(path)
+
+    @property
+    def profile_file(self) -> str:
+        """The path of the profile, as it was given; `<profile>` for a mapping."""
+        given = self.request.profile
+        return given if isinstance(given, str) else "<profile>"
 
 
-@record
 class Prepared:
     """A plan and what it was made from."""
 
-    loaded: Loaded
-    capabilities: Capabilities
-    plan: Plan
+    def __init__(self, loaded: Loaded, plan: Plan, replies: Replies) -> None:
+        self.loaded = loaded
+        self.plan = plan
+        self._replies = replies
+        self._capabilities: Capabilities | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the binary can do."""
+        if self._capabilities is None:
+            from launcher.capabilities import Capabilities
+
+            self._capabilities = Capabilities(self._replies)
+        return self._capabilities
 
 
 def parse_setting(text: str) -> tuple[str, Node]:
@@ -76,6 +132,8 @@ def parse_setting(text: str) -> tuple[str, Node]:
     Raises:
         InputError: there is no `=`, or the value is not YAML.
     """
+    from launcher.profiles.merge import COMMAND_LINE
+
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise InputError(
@@ -93,37 +151,48 @@ def parse_setting(text: str) -> tuple[str, Node]:
     return path, Scalar(value, place)
 
 
-def load_profile(request: Request) -> Profile:
+def load_profile(request: Request, read: Callable[[str], Mapping] | None = None) -> Profile:
     """The profile of a request, checked.
+
+    Args:
+        request: what to load.
+        read: reads one YAML file; by default `read_yaml`.
 
     Raises:
         InputError: a file cannot be read, or something in it is wrong.
     """
     from launcher.files import read_yaml
+    from launcher.profiles import parse_profile
 
+    read = read or read_yaml
     settings = [parse_setting(text) for text in request.settings]
     root: Node
     if isinstance(request.profile, str):
-        root = read_yaml(request.profile)
+        root = read(request.profile)
     else:
         root = from_python(dict(request.profile), Place("<profile>"))
         assert isinstance(root, Mapping)
-    return parse_profile(root, read_yaml, settings, request.platform, cache_folder())
+    return parse_profile(root, read, settings, request.platform, cache_folder())
 
 
-def choose_platform(catalogue: Catalogue, node: Scalar) -> Platform:
+def choose_platform(
+    catalogue: Catalogue, node: Scalar, read: Callable[[str], Mapping] | None = None
+) -> Platform:
     """A platform by name, or by the path of a site's own file (it has a `/` or ends in .yaml).
 
     Raises:
         InputError: there is no such platform, or the file is wrong.
     """
+    from launcher.platforms import NATIVE, find_platform, platform_from_file
+
     if node.text == "native":
         return NATIVE
     if "/" in node.text or node.text.endswith((".yaml", ".yml")):
         from launcher.files import read_yaml
         from launcher.profiles.merge import beside
 
-        return platform_from_file(catalogue, read_yaml(beside(node.place, node.text)))
+        read = read or read_yaml
+        return platform_from_file(catalogue, read(beside(node.place, node.text)))
     return find_platform(catalogue, node.text, node.place)
 
 
@@ -133,21 +202,33 @@ def load(request: Request) -> Loaded:
     Raises:
         InputError: something that was given is wrong.
     """
-    profile = load_profile(request)
-    catalogue = load_catalogue()
-    platform = choose_platform(catalogue, profile.platform)
-    daemon = profile.tool == "qemu-storage-daemon"
-    usual = "qemu-storage-daemon" if daemon else f"qemu-system-{os.uname().machine}"
-    binary = find_binary(request.qemu or profile.qemu or usual)
-    return Loaded(request, profile, platform, catalogue, binary)
+    return Loaded(request)
 
 
 def prepare_cached(loaded: Loaded, *, ask_host: bool = True) -> Prepared | None:
     """The plan, when the binary's answers are all known; None: `prepare` has to ask it."""
-    replies = cached_replies(loaded.binary)
-    if replies is None or needed_types(loaded.profile, Capabilities(replies)):
+    index = cached_index(loaded.binary)
+    if index is None:
         return None
-    return _plan(loaded, replies, ask_host)
+    plan = _kept_plan(loaded, ask_host)
+    if plan is not None:
+        return Prepared(loaded, plan, index)
+    from launcher.capabilities import Capabilities
+    from launcher.plan import needed_types
+
+    if needed_types(loaded.profile, Capabilities(index)):
+        return None
+    return _plan(loaded, index, ask_host)
+
+
+def _kept_plan(loaded: Loaded, ask_host: bool) -> Plan | None:
+    """The plan that was made of the same files, when binary and host are the same, too."""
+    kept = loaded.kept
+    if kept is None or kept.asks_host != ask_host or kept.binary != loaded.binary:
+        return None
+    if kept.answers != cache_path(loaded.binary) or kept.host != host_facts(kept.asked):
+        return None
+    return kept.start(new_uuid())
 
 
 async def prepare(loaded: Loaded) -> Prepared:
@@ -182,12 +263,13 @@ def prepare_now(loaded: Loaded, *, ask_host: bool = True) -> Prepared:
 
 
 async def _ask(loaded: Loaded) -> Replies:
+    from launcher.capabilities import Capabilities
+    from launcher.plan import needed_types
+
     hazards = hazardous_types(loaded.catalogue)
     replies = await replies_of(loaded.binary, (), hazards)
     types = needed_types(loaded.profile, Capabilities(replies))
-    if types and known_replies(loaded.binary, types) is None:
-        replies = await replies_of(loaded.binary, types, hazards)
-    return replies
+    return await replies_of(loaded.binary, types, hazards) if types else replies
 
 
 def hazardous_types(catalogue: Catalogue) -> frozenset[str]:
@@ -202,21 +284,40 @@ def hazardous_types(catalogue: Catalogue) -> frozenset[str]:
 
 
 def _plan(loaded: Loaded, replies: Replies, ask_host: bool = True) -> Prepared:
+    from launcher.capabilities import Capabilities
+    from launcher.plan import make_plan, needed_features
+
     capabilities = Capabilities(replies)
     _check_tool(loaded, capabilities)
-    features = needed_features(loaded.profile, loaded.catalogue, loaded.platform)
-    if not loaded.request.this_host:
-        features = []
+    asked: tuple[str, ...] = ()
+    if ask_host and loaded.request.this_host:
+        asked = tuple(needed_features(loaded.profile, loaded.catalogue, loaded.platform))
+    host = host_facts(asked)
     plan = make_plan(
         loaded.profile,
         loaded.platform,
         loaded.catalogue,
         capabilities,
-        host_facts(features if ask_host else ()),
+        host,
         binary=loaded.binary,
         uuid=new_uuid(),
     )
-    return Prepared(loaded, capabilities, plan)
+    if loaded.key is not None:
+        from launcher.plan_cache import KeptPlan, keep
+
+        kept = KeptPlan(
+            files=tuple(loaded.files),
+            named=loaded.named,
+            binary=loaded.binary,
+            answers=cache_path(loaded.binary),
+            asks_host=ask_host,
+            asked=asked,
+            host=host,
+            own_uuid=loaded.profile.uuid is None,
+            plan=plan,
+        )
+        keep(loaded.key, kept)
+    return Prepared(loaded, plan, replies)
 
 
 def _check_tool(loaded: Loaded, capabilities: Capabilities) -> None:
@@ -231,6 +332,8 @@ def _check_tool(loaded: Loaded, capabilities: Capabilities) -> None:
 
 def host_facts(features: Sequence[str]) -> HostFacts:
     """The host facts that a plan asks for; only those are gathered."""
+    from launcher.plan import HostFacts
+
     system = os.uname()
     found: dict[str, tuple[bool | None, str]] = {}
     if features:

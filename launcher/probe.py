@@ -3,14 +3,15 @@
 The questions are asked of a throw-away process with `-machine none`, because some of them end
 the QEMU that answers (hazards are platform data; see `launcher/platforms/hazards.yaml`). Answers
 are kept in the cache folder under the binary's identity (path, inode, size, mtime, and the mtime
-of its module folder), so that the second launch reads one file.
+of its module folder) twice: whole, as JSON, and as an index (`launcher.index`), of which a launch
+decodes only what its plan looks at.
 """
 
 from __future__ import annotations
 
 import os
 
-from launcher.cache import cache_folder, identity
+from launcher.cache import cache_folder, identity, read_own, write_own
 from launcher.errors import InputError, LaunchError, Place, QEMUError
 
 TYPE_CHECKING = False
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from launcher.capabilities import Replies
+    from launcher.index import Folded
     from launcher.monitor import Monitor
 
 #: Seconds for the whole probe; measured 75 to 85 ms on 7.2, 10.0 and 11.1.
 DEADLINE = 20.0
 
 #: Raised when what is asked, or how it is kept, changes.
-FORMAT = 3
+FORMAT = 4
 
 #: Types that are read back or checked and are not user-creatable.
 _MORE_TYPES = (
@@ -68,25 +70,43 @@ def cache_path(binary: str) -> str:
     modules = os.environ.get("QEMU_MODULE_DIR") or os.path.join(
         os.path.dirname(os.path.dirname(real)), "lib", "x86_64-linux-gnu", "qemu"
     )
+    name = f"{_stem(binary)}{identity(real)}-{identity(modules)}.v{FORMAT}.json"
+    return os.path.join(cache_folder(), "probe", name)
+
+
+def _stem(binary: str) -> str:
+    """How the names of all files begin that were ever kept for this path."""
     from zlib import crc32
 
-    name = f"{os.path.basename(binary)}-{crc32(os.fsencode(binary)):08x}"
-    return os.path.join(
-        cache_folder(), "probe", f"{name}-{identity(real)}-{identity(modules)}.v{FORMAT}.json"
-    )
+    return f"{os.path.basename(binary)}-{crc32(os.fsencode(binary)):08x}-"
+
+
+def _index_path(path: str) -> str:
+    return path.removesuffix(".json") + ".index"
+
+
+def cached_index(binary: str) -> Folded | None:
+    """The kept answers of `binary` for `Capabilities`, or None when there are none.
+
+    None also when the file of the binary has changed since.
+    """
+    data = read_own(_index_path(cache_path(binary)))
+    if data is None:
+        return None
+    from launcher.index import unfold
+
+    return unfold(data)
 
 
 def cached_replies(binary: str) -> Replies | None:
-    """The kept answers of `binary`, or None when there are none for the binary as it is now."""
-    try:
-        with open(cache_path(binary), encoding="utf-8") as file:
-            text = file.read()
-    except OSError:
+    """The kept answers of `binary`, whole, or None when there are none for it as it is now."""
+    data = read_own(cache_path(binary))
+    if data is None:
         return None
     import json
 
     try:
-        replies = json.loads(text)
+        replies = json.loads(data)
     except ValueError:
         return None
     return replies if isinstance(replies, dict) else None
@@ -96,13 +116,23 @@ def keep_replies(binary: str, replies: Replies) -> None:
     """Write the answers to the cache; a cache that cannot be written costs time, not the launch."""
     import json
 
+    from launcher.index import fold
+
     path = cache_path(binary)
+    text = json.dumps(replies, separators=(",", ":"), sort_keys=True)
+    write_own(path, text.encode())
+    write_own(_index_path(path), fold(replies))
+    _forget_older(path, _stem(binary))
+
+
+def _forget_older(path: str, stem: str) -> None:
+    """Remove the answers of what the binary's file was before it was replaced."""
+    folder, name = os.path.split(path)
+    current = name.removesuffix(".json")
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        partial = f"{path}.{os.getpid()}.tmp"
-        with open(partial, "w", encoding="utf-8") as file:
-            json.dump(replies, file, separators=(",", ":"), sort_keys=True)
-        os.replace(partial, path)
+        for other in os.listdir(folder):
+            if other.startswith(stem) and not other.startswith(current):
+                os.unlink(os.path.join(folder, other))
     except OSError:
         return
 
@@ -140,16 +170,9 @@ async def replies_of(
                 except QEMUError:
                     _merge(more, {"qom-list-properties": {one: []}})
         _merge(replies, more)
-    if fresh or missing:
+    index = cached_index(binary)
+    if fresh or missing or index is None or _missing(index, types):
         keep_replies(binary, replies)
-    return replies
-
-
-def known_replies(binary: str, types: Iterable[str]) -> Replies | None:
-    """The kept answers when they suffice for `types`, else None; never starts anything."""
-    replies = cached_replies(binary)
-    if replies is None or _missing(replies, types):
-        return None
     return replies
 
 

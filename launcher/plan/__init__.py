@@ -6,18 +6,22 @@ Precedence, weakest first: QEMU's default, the machine type, the platform, the p
 command line. Every value carries its origin and the way it will be read back.
 """
 
-from launcher.plan.make import make_plan, needed_features, needed_types
-from launcher.plan.model import (
-    Descriptor,
-    HostFacts,
-    Omission,
-    Option,
-    Origin,
-    Plan,
-    Setup,
-    Value,
-    Want,
-)
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.plan.make import make_plan, needed_features, needed_types
+    from launcher.plan.model import (
+        Descriptor,
+        HostFacts,
+        Omission,
+        Option,
+        Origin,
+        Plan,
+        Setup,
+        Value,
+        Want,
+    )
 
 __all__ = [
     "Descriptor",
@@ -33,3 +37,28 @@ __all__ = [
     "needed_features",
     "needed_types",
 ]
+
+#: Loaded on first use: who needs one noun of this room need not wait for all of it.
+_HOMES = {
+    "make": ("make_plan", "needed_features", "needed_types"),
+    "model": (
+        "Descriptor",
+        "HostFacts",
+        "Omission",
+        "Option",
+        "Origin",
+        "Plan",
+        "Setup",
+        "Value",
+        "Want",
+    ),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = __import__(f"{__name__}.{_HOME[name]}", fromlist=[name])
+    found = globals()[name] = getattr(module, name)
+    return found

@@ -1,0 +1,83 @@
+"""The answers of one binary in a form that is cheap to look at: each is decoded when asked for.
+
+All of them are 200 to 450 KB of JSON, of which a plan looks at a few kilobytes; so entities, types
+and machine types are kept one by one under their names. marshal needs no import and is decoded at
+three times the speed of JSON; a file of it is read only when nobody else may write it
+(`launcher.cache`).
+"""
+
+from __future__ import annotations
+
+from marshal import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _collections_abc import dict_items, dict_values
+    from typing import Any
+
+    from launcher.capabilities import Replies
+
+#: Lists that are kept by the name of each entry: command → the member that holds the name.
+_NAMED = {
+    "query-qmp-schema": "name",
+    "query-machines": "name",
+    "query-command-line-options": "option",
+}
+#: Answers that are maps from a type to what is known of it.
+_BY_TYPE = ("device-list-properties", "qom-list-properties")
+
+
+class Folded(dict[str, "Any"]):
+    """A dict whose values are decoded when they are looked at.
+
+    JSON holds no bytes: a value of that type is one that nobody has looked at yet.
+    """
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        if type(value) is bytes:
+            value = loads(value)  # noqa: S302 (our own file: see above)
+            if type(value) is dict and key in (*_NAMED, *_BY_TYPE):
+                value = Folded(value)
+            self[key] = value
+        return value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value under `key`, decoded."""
+        return self[key] if key in self else default  # noqa: SIM401 (this is that method)
+
+    def items(self) -> dict_items[str, Any]:
+        """All of it, decoded."""
+        self._decode()
+        return super().items()
+
+    def values(self) -> dict_values[str, Any]:
+        """All values, decoded."""
+        self._decode()
+        return super().values()
+
+    def _decode(self) -> None:
+        for key in self:
+            self[key]
+
+
+def fold(replies: Replies) -> bytes:
+    """`replies` to be kept; `unfold` gives back what Capabilities looks at."""
+    kept: dict[str, bytes] = {}
+    for command, answer in replies.items():
+        found: Any = answer
+        if command in _NAMED:
+            found = {entry[_NAMED[command]]: dumps(entry) for entry in answer}
+        elif command in _BY_TYPE:
+            found = {name: dumps(entry) for name, entry in answer.items()}
+        kept[command] = dumps(found)
+    return dumps(kept)
+
+
+def unfold(data: bytes) -> Folded | None:
+    """What `fold` kept; None when `data` is something else."""
+    try:
+        kept = loads(data)  # noqa: S302 (our own file: see above)
+    except (ValueError, EOFError, TypeError):
+        return None
+    return Folded(kept) if isinstance(kept, dict) else None
