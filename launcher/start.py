@@ -172,7 +172,7 @@ def _record(prepared: Prepared, held: Resources, pid: int | None, detached: bool
             console=os.path.join(directory.path, plan.consoles[0])
             if detached and plan.consoles
             else "",
-            profile=os.path.abspath(prepared.loaded.profile.file),
+            profile=os.path.abspath(prepared.loaded.profile_file),
             platform=plan.platform,
             # While it starts there is nothing to verify, and QEMU waits for this file.
             plan=None if pid is None else keep_plan(plan),
