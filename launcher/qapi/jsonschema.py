@@ -43,7 +43,6 @@ _SECTIONS = {
     "blockdevs": ("blockdev-add", "node-name"),
     "exports": ("block-export-add", "id"),
 }
-_COMMANDS = {"nbd-server": "nbd-server-start"}
 
 
 def profile_schema(shape: Schema, root: str, capabilities: Capabilities | None = None) -> Json:
@@ -166,10 +165,9 @@ class _Writer:
         }
 
     def _branch(self, name: str, case: str, without: str) -> Json:
-        key = f"{self.prefix}{name}-{case}"
-        if key not in self.definitions:
-            self.definitions[key] = {}
-            self.definitions[key] = self.record(name, case, without)
+        # Elsewhere the same union may well have its id: a block node inside of another.
+        key = f"{self.prefix}{name}-{case}" + (f"-without-{without}" if without else "")
+        self.definitions[key] = self.record(name, case, without)
         return {"$ref": f"#/definitions/{key}"}
 
 
@@ -188,14 +186,10 @@ def _sections(writer: _Writer, capabilities: Capabilities, fixed: Json) -> Json:
     devices = capabilities.replies.get("devices")
     if devices:
         found["devices"] = _tagged(writer, "driver", devices)
-    backends = _chardev_backends(schema)
-    if backends:
-        found["chardevs"] = _tagged(writer, "backend", backends)
+    backend = schema.members(schema["chardev-add"]["arg-type"])["backend"]["type"]
+    found["chardevs"] = _tagged(writer, "backend", sorted(schema.branches(backend)))
     entries = {section: _entries(written) for section, written in found.items()}
-    for key, command in _COMMANDS.items():
-        root = schema.argument_type(command)
-        if root is not None:
-            entries[key] = writer.refer(root)
+    entries["nbd-server"] = writer.refer(schema["nbd-server-start"]["arg-type"])
     if "migrate-set-capabilities" in schema:
         entries["migration"] = _migration(writer, schema)
     machines = sorted({*capabilities.machines, *_aliases(capabilities)})
@@ -219,13 +213,6 @@ def _entries(written: Json) -> Json:
 def _tagged(writer: _Writer, tag: str, kinds: Any) -> Json:
     """An entry of which only the kind is described."""
     return {"type": "object", "properties": {tag: writer.choice(tuple(kinds))}, "required": [tag]}
-
-
-def _chardev_backends(schema: Schema) -> list[str]:
-    root = schema.argument_type("chardev-add")
-    if root is None:
-        return []
-    return sorted(schema.branches(schema.members(root)["backend"]["type"]))
 
 
 def _aliases(capabilities: Capabilities) -> set[str]:
