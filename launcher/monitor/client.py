@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # query-qmp-schema with 248 kB.
 REPLY_LIMIT = 10 * 1024 * 1024
 
+_LOOK_AWAY = 0.002
+
 # Without a parent: no handler, no last resort that would print to stderr.
 _SILENT = logging.Logger("launcher.monitor", logging.CRITICAL + 1)
 
@@ -44,6 +46,15 @@ class FilteredReader(asyncio.StreamReader):
         passed = self._filter.feed(bytes(data))
         if passed:
             super().feed_data(passed)
+        else:
+            # A flood arrives an event at a time. Looking away for a moment makes one read of many,
+            # and leaves QEMU the processor: with both cores busy, `stop` takes half as long (p99).
+            self._transport.pause_reading()  # type: ignore[attr-defined]
+            asyncio.get_running_loop().call_later(_LOOK_AWAY, self._look_again)
+
+    def _look_again(self) -> None:
+        if not self._paused:  # type: ignore[attr-defined]  # by its limit, which it ends itself
+            self._transport.resume_reading()  # type: ignore[attr-defined]
 
     def feed_eof(self) -> None:
         """The transport has met the end of the file."""
