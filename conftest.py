@@ -14,6 +14,7 @@ if ROOT not in sys.path:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that writes golden files."""
     parser.addoption(
         "--update-golden",
         action="store_true",
@@ -22,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Name the mark, and refuse to write golden files in CI."""
     config.addinivalue_line(
         "markers", "hermetic: may start no process, open no socket and see none of the user's files"
     )
@@ -44,6 +46,7 @@ def _forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Look at each test."""
     report = yield
     if os.environ.get("CI") and _in_integration(item.path):
         _forbid_skip(report)
@@ -52,6 +55,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector):
+    """Look at each module: one may be skipped whole."""
     report = yield
     if os.environ.get("CI") and _in_integration(collector.path):
         _forbid_skip(report)

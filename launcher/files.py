@@ -48,7 +48,9 @@ def read_text(path: str, *, limit: int = MAX_BYTES) -> str:
         # O_NONBLOCK: opening a FIFO must not wait for its writer.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        what = _READING.get(getattr(error, "errno", None) or 0, str(error))
+        # ValueError: a NUL in the name.
+        unknown = getattr(error, "strerror", None) or "has a name that no file can have"
+        what = _READING.get(getattr(error, "errno", None) or 0, unknown)
         raise InputError(what, place=place, hint=_nearby(path), code="file") from None
     try:
         mode = os.fstat(fd).st_mode
@@ -71,16 +73,16 @@ def read_text(path: str, *, limit: int = MAX_BYTES) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-        raise InputError(
-            "is not UTF-8 text", place=Place(path, line, column), code="encoding"
-        ) from None
+        place = Place(path, line, column)
+        hint = "save it as UTF-8"
+        raise InputError("is not UTF-8 text", place=place, hint=hint, code="encoding") from None
 
 
 def _nearby(path: str) -> str:
     """A hint naming the files beside `path` that look like it."""
     directory, name = os.path.split(path)
     try:
-        names = sorted(os.listdir(directory or "."))
+        names = sorted(set(os.listdir(directory or ".")) - {name})
     except (OSError, ValueError):
         return ""
     from difflib import get_close_matches
@@ -111,7 +113,7 @@ def parse_yaml(text: str, name: str) -> Mapping:
     try:
         root = _Builder(name).document(iter(yaml.parse(text, Loader=loader)))
     except yaml.MarkedYAMLError as error:
-        raise _not_yaml(error, name) from None
+        raise _not_yaml(error, text, name) from None
     except yaml.YAMLError as error:
         raise InputError(_reader_words(error), place=_reader_place(error, text, name)) from None
     except RecursionError:
@@ -126,17 +128,19 @@ def parse_yaml(text: str, name: str) -> Mapping:
     return root
 
 
-def _not_yaml(error: Any, name: str) -> InputError:
+def _not_yaml(error: Any, text: str, name: str) -> InputError:
     mark = error.problem_mark or error.context_mark
-    place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name)
-    words = error.problem or error.context or "cannot be parsed"
+    words = error.problem or error.context
+    # The parser counts from 0; what stands there says more than its words do.
+    lines = text.splitlines()
+    at = lines[mark.line][mark.column :] if mark.line < len(lines) else ""
+    place = Place(name, mark.line + 1, mark.column + 1)
     hint = ""
-    if "\\t" in words or "tab" in words:
-        hint = "indent with spaces"
-    elif "mapping values are not allowed" in words:
+    if "mapping values are not allowed" in words:
         hint = "quote the value: it holds a `: `"
-    elif "%" in words or "'@'" in words or "'`'" in words:
-        hint = "quote the value"
+    elif "cannot start any token" in words:
+        meaning = f"quote it: {at[:1]!r} has a meaning in YAML"
+        hint = "indent with spaces" if at[:1] == "\t" else meaning
     return InputError(f"is not YAML: {words}", place=place, hint=hint, code="yaml")
 
 

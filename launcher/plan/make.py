@@ -172,7 +172,8 @@ def _machine_type(
     words = f"QEMU {version} has no machine type {kind.text!r}"
     if removal is not None:
         words += f"; it was removed after {removal.until}"
-    hint = f"it has {' to '.join(near)}" if near else ""
+    near = near or [", ".join(sorted(m.alias for m in capabilities.machines.values() if m.alias))]
+    hint = f"it has {' to '.join(near)}"
     raise InputErrors([InputError(words, place=kind.place, hint=hint, code="machine")])
 
 

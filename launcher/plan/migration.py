@@ -9,7 +9,7 @@ from __future__ import annotations
 from launcher.nodes import Scalar, plain_value
 from launcher.plan.model import Option, Origin, Setup, origin_of
 from launcher.platforms import observer_for
-from launcher.qapi import Checker, parse_boolean
+from launcher.qapi import Checker, parse_boolean, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def _capabilities(decider: Decider) -> None:
             continue
         state = parse_boolean(node.text) if isinstance(node, Scalar) else None
         if state is None:
-            decider.fail(node.place, f"migration.capabilities.{name} must be on or off")
+            words = f"migration.capabilities.{name} must be on or off, not {said(node)}"
+            decider.fail(node.place, words, f"write `{name}: on`", "type")
             continue
         settings[name] = state
         decider.value(family, _TYPE, _TYPE, name, state, origin_of(node.place))

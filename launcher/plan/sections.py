@@ -7,7 +7,8 @@ from launcher.plan.decide import HIDDEN
 from launcher.plan.model import Descriptor, Option, Setup, Want, origin_of
 from launcher.plan.words import TAGS
 from launcher.platforms import has_option, rename_for
-from launcher.qapi import nearest, parse_integer, parse_size
+from launcher.qapi import parse_boolean, parse_integer, parse_size, said
+from launcher.qapi.check import size_hint
 from launcher.record import replace
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ def decide_process(decider: Decider, uuid: str) -> None:
     add(Option("-S", "flag", "", {}, "launcher"))
     add(Option("-display", "word", profile.display, {}, "display"))
     if profile.rtc is not None:
+        decider.speaker.known_parameters("rtc", profile.rtc, "rtc")
         add(Option("-rtc", "keyval", "", plain_value(profile.rtc), "rtc", profile.rtc.place))
     _sandbox(decider)
     _run_with(decider)
@@ -66,15 +68,23 @@ def _run_with(decider: Decider) -> None:
     node = decider.profile.run_with
     if node is None:
         return
+    known = decider.capabilities.option_parameters("run-with") or frozenset()
     members = {}
     for key, item in node.items.items():
         rename = rename_for(decider.catalogue, "command-line", "run-with", key, decider.version)
         text = item.text if isinstance(item, Scalar) else ""
         if rename is not None:
-            path = f"run-with.{key}"
-            decider.options.append(Option(f"-{rename.old}", "word", text, {}, path, item.place))
-        else:
+            path, option = f"run-with.{key}", f"-{rename.old}"
+            if rename.old != "async-teardown":
+                decider.options.append(Option(option, "word", text, {}, path, item.place))
+            elif parse_boolean(text):
+                decider.options.append(Option(option, "flag", "", {}, path, item.place))
+        elif key in known:
             members[key] = plain_value(item)
+        else:
+            decider.speaker.unknown_word(
+                "command-line", "run-with", key, node.key_place(key), known
+            )
     if members:
         decider.options.append(Option("-run-with", "keyval", "", members, "run-with", node.place))
 
@@ -87,8 +97,9 @@ def _action(decider: Decider) -> None:
     if not action:
         return
     if has_option(decider.catalogue, "action", decider.version):
-        members = {k: n.text for k, n in action.items()}
         place = next(iter(action.values())).place
+        given = Mapping(dict(action), place, {})
+        members = decider.speaker.arguments("set-action", given, "action")
         decider.options.append(Option("-action", "keyval", "", members, "action", place))
         return
     for key, node in action.items():
@@ -128,13 +139,7 @@ def _machine(decider: Decider) -> None:
         elif listed is None or name in _MACHINE_EXTRAS or "." in name:
             members[name] = plain_value(item)
         else:
-            near = nearest(name, listed)
-            told = decider.speaker.unknown("machine", machine.name, name)
-            message, hint = told or (
-                f"{name!r} is not a property of machine {machine.name}",
-                f"did you mean {', '.join(near)}?" if near else "",
-            )
-            decider.fail(place, message, hint, "unknown")
+            decider.speaker.unknown_word("machine", machine.name, name, place, frozenset(listed))
             continue
         decider.value("machine", machine.name, "machine", name, members[name], origin_of(place))
     decider.options.append(
@@ -167,10 +172,11 @@ def _smp(decider: Decider) -> None:
     for key, item in node.items.items():
         number = parse_integer(item.text) if isinstance(item, Scalar) else None
         if number is None or not 0 < number <= 65535:
-            text = item.text if isinstance(item, Scalar) else "a list or a map"
-            decider.fail(item.place, f"smp.{key} must be a count above zero, not {text!r}")
+            words = f"smp.{key} must be a count above zero, not {said(item)}"
+            decider.fail(item.place, words, "write `smp: 2`, or `smp: {cpus: 2}`")
             continue
         members[key] = number
+    decider.speaker.known_parameters("smp-opts", node, "smp")
     decider.smp = int(members.get("cpus", 1))
     decider.options.append(Option("-smp", "keyval", "", members, "smp", node.place))
 
@@ -186,7 +192,9 @@ def _memory(decider: Decider) -> None:
             continue
         number = parse_integer(item.text) if key == "slots" else parse_size(item.text)
         if number is None:
-            decider.fail(item.place, f"memory.{key} must be a size, not {item.text!r}")
+            wanted = "a count" if key == "slots" else "a size"
+            words = f"memory.{key} must be {wanted}, not {item.text!r}"
+            decider.fail(item.place, words, size_hint(item.text))
             continue
         # -m counts MiB unless told otherwise.
         exact = number % _MIB
@@ -307,9 +315,12 @@ def _hide(decider: Decider, key: str, members: dict[str, Any]) -> None:
 
 def _numa(decider: Decider) -> None:
     for number, node in enumerate(decider.profile.numa):
-        members = {k: plain_value(n) for k, n in node.items.items() if k != "type"}
-        kind = _kind(node, "type") or "node"
         path = f"numa.{number}"
+        members = decider.speaker.arguments("set-numa-node", node, path)
+        kind = members.pop("type", "")
+        if "mem" in members:
+            # Without a suffix QEMU counts this one in MiB (hw/core/numa.c, parse_numa_node).
+            members["mem"] = f"{members['mem']}B"
         decider.options.append(Option("-numa", "keyval", kind, members, path, node.place))
 
 

@@ -8,9 +8,17 @@ not know at all is a mistake that says since when it exists or until when it did
 from __future__ import annotations
 
 from launcher.errors import InputError
-from launcher.nodes import Mapping, Scalar, Sequence, plain_value
-from launcher.platforms import removal_for, rename_for, renamed_from, since
-from launcher.qapi import Checker, nearest, parse_boolean, parse_integer, parse_size
+from launcher.nodes import Mapping, Scalar, plain_value
+from launcher.plan.typed import typed
+from launcher.platforms import (
+    parse_version,
+    reaches,
+    removal_for,
+    rename_for,
+    renamed_from,
+    since,
+)
+from launcher.qapi import Checker, suggest
 from launcher.record import record
 
 TYPE_CHECKING = False
@@ -20,7 +28,7 @@ if TYPE_CHECKING:
     from launcher.capabilities import Capabilities
     from launcher.errors import Place
     from launcher.nodes import Node
-    from launcher.platforms import Catalogue, Version
+    from launcher.platforms import Catalogue, Removal, Version
 
 #: Family → QMP command whose argument type describes it.
 _COMMANDS = {
@@ -44,10 +52,6 @@ TAGS = {
 }
 #: What `-device` knows beside the device's own properties.
 _DEVICE_WORDS = ("bus", "addr")
-
-_INTEGERS = frozenset(
-    f"{sign}int{bits}" for sign in ("", "u") for bits in ("", "8", "16", "32", "64")
-) | {"size", "size32", "number"}
 
 
 @record
@@ -98,13 +102,12 @@ class Speaker:
             return True
         removal = removal_for(self.catalogue, family, kind.text, "*", self.version)
         newer = since(self.catalogue, family, kind.text, "*")
-        near = nearest(kind.text, known)
-        hint = f"did you mean {', '.join(near)}?" if near else ""
+        hint = suggest(kind.text, known)
         words = f"QEMU {self.version} has no {family} {kind.text!r}"
         if removal is not None:
-            words, hint = f"{words}; it was removed after {removal.until}", removal.instead
-        elif newer is not None:
-            words, hint = f"{words}; it exists since QEMU {newer}", hint and ""
+            words, hint = f"{words}; it was removed after {removal.until}", instead_of(removal)
+        elif newer is not None and not self._has_reached(newer):
+            words, hint = f"{words}; it exists since QEMU {newer}", f"use QEMU {newer} or later"
         self.fail(kind.place, words, hint)
         return False
 
@@ -122,12 +125,18 @@ class Speaker:
             branches = self._chardev_backends()
             return frozenset(branches) or None
         root = self._root(family)
+        kinds: frozenset[str] | None = None
         if root is not None:
             tag_type = schema.members(root)[schema[root]["tag"]]["type"]
-            return frozenset(schema.values(tag_type))
+            kinds = frozenset(schema.values(tag_type))
         if family == "object":
-            return frozenset(self.capabilities.replies["user-creatable"])
-        return None
+            # The schema lists what some builds have; this is what this binary has.
+            creatable = frozenset(self.capabilities.replies["user-creatable"])
+            return creatable if kinds is None else kinds & creatable
+        if family == "tpmdev" and "query-tpm-types" in schema:
+            listed = schema[schema["query-tpm-types"]["ret-type"]]
+            return frozenset(schema.values(listed["element-type"]))
+        return kinds
 
     def known_words(self, family: str, kind: str) -> frozenset[str] | None:
         """The names of all properties of a kind; None when the binary does not list them."""
@@ -220,7 +229,8 @@ class Speaker:
                 )
                 continue
             note = f"{today} is called {rename.old} before QEMU {rename.from_}"
-            spelled[rename.old] = _Spelled(today, Scalar(value, item.place), place, note)
+            older = item if value == text else Scalar(value, item.place)
+            spelled[rename.old] = _Spelled(today, older, place, note)
         return spelled
 
     def _old_word(self, rename: Any, item: Node, place: Place) -> None:
@@ -240,7 +250,12 @@ class Speaker:
         schema = self.capabilities.schema
         root = self._root(family)
         if root is not None:
-            checker = Checker(schema, lambda _owner, name: self.unknown(family, kind.text, name))
+
+            def unknown(about: str, name: str) -> tuple[str, str] | None:
+                word, _, nested_kind = about.partition(" ")
+                return self.unknown(word, nested_kind, name) if word == family else None
+
+            checker = Checker(schema, unknown)
             id_member = TAGS[family][1]
             named = {**members.items}
             if id_member:
@@ -269,20 +284,20 @@ class Speaker:
     def unknown(self, family: str, kind: str, name: str) -> tuple[str, str] | None:
         """Better words for a property that the binary lacks: since when, until when."""
         removal = removal_for(self.catalogue, family, kind, name, self.version)
+        words = f"QEMU {self.version} has no {name!r} for {family} {kind}"
+        if kind == "migration":
+            words = f"QEMU {self.version} has no {family.replace('-', ' ')} {name!r}"
         if removal is not None:
-            return (
-                f"QEMU {self.version} has no {name!r} for {family} {kind}; it was removed after "
-                f"{removal.until}",
-                removal.instead,
-            )
+            return f"{words}; it was removed after {removal.until}", instead_of(removal)
         newer = since(self.catalogue, family, kind, name)
-        if newer is not None:
-            return (
-                f"QEMU {self.version} has no {name!r} for {family} {kind}; it exists since "
-                f"QEMU {newer}",
-                f"remove it, or use QEMU {newer} or later",
-            )
+        if newer is not None and not self._has_reached(newer):
+            hint = f"remove it, or use QEMU {newer} or later"
+            return f"{words}; it exists since QEMU {newer}", hint
         return None
+
+    def _has_reached(self, release: str) -> bool:
+        """Whether the binary is of `release` or newer: what it lacks, this build leaves out."""
+        return reaches(parse_version(release), self.version)
 
     def _known_parameters(self, option: str, kind: str, members: Mapping) -> None:
         """Names of an option that QEMU describes as one flat list for all kinds."""
@@ -295,12 +310,19 @@ class Speaker:
         self, family: str, kind: str, name: str, place: Place, known: frozenset[str]
     ) -> None:
         """Note a property that this kind does not have, with what is known about the word."""
-        near = nearest(name, known)
-        message, hint = self.unknown(family, kind, name) or (
-            f"{name!r} is not a property of {family} {kind}",
-            f"did you mean {', '.join(near)}?" if near else "",
-        )
+        usual = f"{name!r} is not a property of {family} {kind}"
+        if kind == "migration":
+            usual = f"there is no {family.replace('-', ' ')} {name!r}"
+        message, hint = self.unknown(family, kind, name) or (usual, suggest(name, known))
         self.fail(place, message, hint)
+
+    def known_parameters(self, option: str, node: Mapping, path: str) -> None:
+        """Note the keys of `node` that the option does not have, where the binary lists them."""
+        known = self.capabilities.option_parameters(option)
+        for name in node.items:
+            if known and name not in known:
+                words = f"{path} has no {name!r} on QEMU {self.version}"
+                self.fail(node.key_place(name), words, suggest(name, known))
 
     def _by_properties(self, family: str, kind: str, members: Mapping, path: str) -> dict[str, Any]:
         """Typed by QOM's property list: devices on every release, objects on 5.2."""
@@ -320,31 +342,13 @@ class Speaker:
 
     def typed(self, info: dict[str, Any], node: Node, path: str) -> Any:
         """The value of `node` as a QOM property: `info` as qom-list-properties gives it."""
-        kind = info.get("type", "")
-        if isinstance(node, (Mapping, Sequence)):
-            return plain_value(node)
-        if node.is_null:
-            self.fail(node.place, f"{path} has no value", code="type")
-            return None
-        text = node.text
-        if kind == "bool":
-            flag = parse_boolean(text)
-            if flag is None:
-                self.fail(node.place, f"{path} must be true or false, not {text!r}", code="type")
-            return flag
-        if kind in _INTEGERS:
-            number = parse_integer(text)
-            if number is None:
-                number = parse_size(text)
-            # QEMU's PCI address is an int32 that also takes text such as `06.0`
-            # (hw/core/qdev-properties-system.c, set_pci_devfn).
-            if number is None and info["name"] != "addr":
-                self.fail(node.place, f"{path} must be an integer, not {text!r}", code="type")
-                return None
-            return text if number is None else number
-        if node.plain and text in ("true", "false") and kind not in ("str", "string"):
-            return "on" if text == "true" else "off"
-        return text
+        return typed(info, node, path, self.mistakes)
+
+
+def instead_of(removal: Removal) -> str:
+    """What to do about a word that was removed."""
+    nothing = removal.instead == "nothing"
+    return "remove it; nothing replaces it" if nothing else f"use {removal.instead}"
 
 
 @record

@@ -6,6 +6,7 @@ import os
 
 from launcher.errors import InputError, Place
 from launcher.nodes import Mapping, Scalar, Sequence
+from launcher.qapi import nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def extend(root: Mapping, read: Read, trail: tuple[str, ...] = ()) -> Mapping:
             if error.place is None or error.place.file != path or error.place.line:
                 raise
             raise InputError(
-                f"extends {path}, which {error.message}", place=base.place, hint=error.hint
+                f"extends {path}: {error.message}", place=base.place, hint=error.hint
             ) from None
         merged = tree if merged is None else merge(merged, tree)
     items = {k: v for k, v in root.items.items() if k != "extends"}
@@ -64,17 +65,20 @@ def extend(root: Mapping, read: Read, trail: tuple[str, ...] = ()) -> Mapping:
     return own if merged is None else merge(merged, own)
 
 
-def merge(base: Mapping, over: Mapping) -> Mapping:
-    """Maps merge deeply, everything else is replaced, and null deletes."""
+def merge(base: Mapping, over: Mapping, trail: tuple[str, ...] = ()) -> Mapping:
+    """Maps merge deeply, everything else is replaced, and null deletes.
+
+    Below `vars` null stays: it declares a variable whose value must be given.
+    """
     items, keys = dict(base.items), dict(base.keys)
     for key, node in over.items.items():
         below = items.get(key)
-        if isinstance(node, Scalar) and node.is_null:
+        if isinstance(node, Scalar) and node.is_null and trail != ("vars",):
             items.pop(key, None)
             keys.pop(key, None)
             continue
         if isinstance(below, Mapping) and isinstance(node, Mapping):
-            node = merge(below, node)
+            node = merge(below, node, (*trail, key))
         items[key] = node
         keys[key] = over.key_place(key)
     return Mapping(items, over.place, keys)
@@ -141,18 +145,23 @@ def substitute(root: Mapping, mistakes: list[InputError], cache: str) -> Mapping
     """
     declared = root.get("vars")
     variables = declared.items if isinstance(declared, Mapping) else {}
-    built_in = {"cache": Scalar(cache, root.place)}
-    texts = dict(built_in)
+    texts = {"cache": Scalar(cache, root.place)}
+    texts.update(dict.fromkeys(variables, _LATER))
     for name, node in variables.items():
-        if isinstance(node, Scalar):
-            filled = _fill(node, built_in, mistakes)
-            assert isinstance(filled, Scalar)
-            texts[name] = filled
+        # In file order: a variable may be made of those before it, and never of itself.
+        filled = _fill(node, texts, mistakes)
+        # One that is no text is the shape's mistake; its uses are not further ones.
+        texts[name] = filled if isinstance(filled, Scalar) else _NO_TEXT
     items = {
         key: node if key in ("vars", "extends") else _fill(node, texts, mistakes)
         for key, node in root.items.items()
     }
     return Mapping(items, root.place, root.keys)
+
+
+#: Stands for a variable whose own mistake has been told, and for one that is not filled in yet.
+_NO_TEXT = Scalar("", Place("-"))
+_LATER = Scalar("", Place("--"))
 
 
 def _fill(node: Node, texts: dict[str, Scalar], mistakes: list[InputError]) -> Node:
@@ -163,10 +172,14 @@ def _fill(node: Node, texts: dict[str, Scalar], mistakes: list[InputError]) -> N
         return Sequence(tuple(_fill(item, texts, mistakes) for item in node.items), node.place)
     if "${" not in node.text:
         return node
-    return _fill_scalar(node, texts, mistakes)
+    try:
+        return _fill_scalar(node, texts)
+    except InputError as error:
+        mistakes.append(error)
+        return node
 
 
-def _fill_scalar(node: Scalar, texts: dict[str, Scalar], mistakes: list[InputError]) -> Scalar:
+def _fill_scalar(node: Scalar, texts: dict[str, Scalar]) -> Scalar:
     done, rest, place = "", node.text, node.place
     while "${" in rest:
         before, _, after = rest.partition("${")
@@ -174,37 +187,44 @@ def _fill_scalar(node: Scalar, texts: dict[str, Scalar], mistakes: list[InputErr
             done, rest = f"{done}{before[:-1]}${{", after
             continue
         inside, brace, rest = after.partition("}")
-        name, dash, default = inside.partition(":-")
         if not brace:
-            mistakes.append(InputError(f"${{{inside} is not closed by a brace", place=place))
-            return node
-        if name == "runtime":
+            words, hint = f"${{{inside} is not closed by a brace", _LITERAL
+            raise InputError(words, place=place, hint=hint, code="variable")
+        if inside == "runtime":
             done += f"{before}${{runtime}}"
             continue
-        value = texts.get(name)
-        if name not in texts:
-            mistakes.append(
-                InputError(
-                    f"${{{name}}} is not a declared variable",
-                    place=place,
-                    hint=f"declare it: `vars: {{{name}: …}}`; `$${{` writes a literal ${{",
-                    code="variable",
-                )
-            )
-            return node
-        if value is None or value.is_null:
-            if not dash:
-                hint = f"give it with --set {name}=…"
-                mistakes.append(
-                    InputError(f"variable {name!r} has no value", place=place, hint=hint)
-                )
-                return node
-            done += before + default
-            continue
+        value = _value(inside, texts, place)
         done += before + value.text
-        if value.place.file == COMMAND_LINE:
-            place = value.place if node.text == f"${{{inside}}}" else place
-        elif node.text == f"${{{inside}}}":
+        if node.text == f"${{{inside}}}":
             # A path in a variable is relative to the file that gives the variable its value.
             place = value.place
     return Scalar(done + rest, place, node.plain)
+
+
+_LITERAL = "`$${` writes a literal ${"
+
+
+def _value(inside: str, texts: dict[str, Scalar], place: Place) -> Scalar:
+    """What stands for `${name}` or `${name:-default}`.
+
+    Raises:
+        InputError: the variable is not declared, or has no value.
+    """
+    name, dash, default = inside.partition(":-")
+    value = texts.get(name)
+    if value is None:
+        near = nearest(name, texts)
+        hint = f"did you mean ${{{near[0]}}}?" if near else _LITERAL
+        if name and not near:
+            hint = f"declare it: `vars: {{{name}: …}}`; {_LITERAL}"
+        words = f"${{{name}}} is not a declared variable"
+        raise InputError(words, place=place, hint=hint, code="variable")
+    if value is _LATER:
+        words, hint = f"${{{name}}} is declared below its use", "move its declaration up"
+        raise InputError(words, place=place, hint=hint, code="variable")
+    if not value.is_null or value is _NO_TEXT:
+        return value
+    if dash:
+        return Scalar(default, place)
+    hint = f"give it with --set {name}=…"
+    raise InputError(f"variable {name!r} has no value", place=place, hint=hint, code="variable")

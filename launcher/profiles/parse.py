@@ -9,10 +9,10 @@ from launcher.errors import InputError, InputErrors, Place
 from launcher.nodes import Mapping, Scalar, Sequence
 from launcher.profiles.merge import beside, extend, override, substitute
 from launcher.profiles.profile import Profile, Serial
-from launcher.profiles.references import check_references
-from launcher.profiles.shape import PROFILE, SHAPE
+from launcher.profiles.references import TAGS, check_references
+from launcher.profiles.shape import ID, ID_RULE, NAME, NAME_RULE, PROFILE, SHAPE
 from launcher.profiles.shorts import Expander
-from launcher.qapi import Checker
+from launcher.qapi import Checker, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
     from launcher.nodes import Node
     from launcher.profiles.merge import Read
-
-#: The rule for every id and for the name, everywhere: what QEMU accepts for `-object` and
-#: `-device` alike (7.2 takes device ids that 11.1 aborts on), bounded.
-ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}\Z")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 
 _SECTIONS = (
     *("objects", "netdevs", "chardevs", "blockdevs", "devices"),
@@ -79,12 +74,23 @@ def parse_profile(
     _forbid_line_breaks(tree, mistakes)
     checker = Checker(SHAPE)
     values = checker.check(PROFILE, tree, "")
-    mistakes += checker.mistakes
+    _add_news(mistakes, checker.mistakes)
     # Built even when mistakes were noted, so that all of them are told at once.
-    profile = _build(tree, values or {}, file, mistakes)
+    found: list[InputError] = []
+    profile = _build(tree, values or {}, file, found)
+    _add_news(mistakes, found)
     if mistakes:
         raise InputErrors(mistakes)
     return profile
+
+
+def _add_news(mistakes: list[InputError], found: list[InputError]) -> None:
+    """Add what a later stage found, but for places that an earlier one has complained about.
+
+    `memory: ${size}` with a misspelt variable is one mistake, and no mistake about sizes.
+    """
+    told = {mistake.place for mistake in mistakes}
+    mistakes += [mistake for mistake in found if mistake.place not in told]
 
 
 def _build(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[InputError]) -> Profile:
@@ -110,7 +116,7 @@ def _build(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[Inpu
         platform=_platform(tree, mistakes),
         tool=tool,
         machine=_machine(tree, tool, shorts, mistakes),
-        accels=_accels(tree),
+        accels=_accels(tree, mistakes),
         cpu=_short_map(tree.get("cpu"), "model"),
         smp=_short_map(tree.get("smp"), "cpus"),
         memory=shorts.memory,
@@ -184,7 +190,7 @@ def _name(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[Input
             InputError(
                 f"{name!r} cannot be a name",
                 place=node.place if node else tree.place,
-                hint="letters, digits, '.', '_' and '-', 63 at most, first a letter or digit",
+                hint=NAME_RULE,
             )
         )
     return str(name)
@@ -194,14 +200,15 @@ def _platform(tree: Mapping, mistakes: list[InputError]) -> Scalar:
     node = tree.get("platform")
     if isinstance(node, Scalar):
         return node
-    mistakes.append(
-        InputError(
-            "the profile needs 'platform'",
-            place=tree.place,
-            hint="`platform: debian-12` pins that floor's defaults; `native` pins nothing",
-            code="missing",
+    if node is None:
+        mistakes.append(
+            InputError(
+                "the profile needs 'platform'",
+                place=tree.place,
+                hint="`platform: debian-12` pins that floor's defaults; `native` pins nothing",
+                code="missing",
+            )
         )
-    )
     return Scalar("native", tree.place)
 
 
@@ -209,17 +216,15 @@ def _machine(tree: Mapping, tool: str, shorts: Expander, mistakes: list[InputErr
     node = tree.get("machine")
     if node is None:
         if tool == "qemu-system":
-            hint = "write `machine: q35`, or a versioned type such as pc-q35-7.2"
-            mistakes.append(
-                InputError(
-                    "the profile needs 'machine'", place=tree.place, hint=hint, code="missing"
-                )
-            )
+            words = "the profile needs 'machine'"
+            mistakes.append(InputError(words, place=tree.place, hint=_MACHINE, code="missing"))
         return Mapping({}, tree.place, {})
     found = _short_map(node, "type")
     assert found is not None
-    if not isinstance(found.get("type"), Scalar):
-        mistakes.append(InputError("machine needs 'type'", place=node.place, code="missing"))
+    kind = found.get("type")
+    if not isinstance(kind, Scalar) or kind.is_null:
+        words = "machine needs 'type'"
+        mistakes.append(InputError(words, place=node.place, hint=_MACHINE, code="missing"))
     if "ram" in shorts.sections["objects"] and "memory-backend" not in found.items:
         place = shorts.sections["objects"]["ram"].place
         items = {**found.items, "memory-backend": Scalar("ram", place)}
@@ -227,12 +232,24 @@ def _machine(tree: Mapping, tool: str, shorts: Expander, mistakes: list[InputErr
     return found
 
 
-def _accels(tree: Mapping) -> tuple[Mapping, ...]:
+_MACHINE = "write `machine: q35`, or a versioned type such as pc-q35-7.2"
+
+
+def _accels(tree: Mapping, mistakes: list[InputError]) -> tuple[Mapping, ...]:
     node = tree.get("accel")
     if node is None:
         return ()
     items = node.items if isinstance(node, Sequence) else (node,)
-    return tuple(m for m in (_short_map(item, "accel") for item in items) if m is not None)
+    found = tuple(m for m in (_short_map(item, "accel") for item in items) if m is not None)
+    for one in found:
+        name = one.get("accel")
+        if not isinstance(name, Scalar) or name.is_null:
+            words, hint = "accel needs a name", "write `accel: tcg`, or `{accel: tcg, …}`"
+            mistakes.append(InputError(words, place=one.place, hint=hint, code="missing"))
+    if not found:
+        hint = "leave it out to have kvm where it works, else tcg"
+        mistakes.append(InputError("accel is an empty list", place=node.place, hint=hint))
+    return found
 
 
 def _short_map(node: Node | None, key: str) -> Mapping | None:
@@ -262,7 +279,9 @@ def _mapping_or_none(tree: Mapping, key: str, mistakes: list[InputError]) -> Map
     node = tree.get(key)
     if node is None or isinstance(node, Mapping):
         return node
-    mistakes.append(InputError(f"{key} must be a mapping of keys to values", place=node.place))
+    words = f"{key} must be a mapping of keys to values, not {said(node)}"
+    hint = f"write it as `{key}: {{key: value}}`"
+    mistakes.append(InputError(words, place=node.place, hint=hint))
     return None
 
 
@@ -272,7 +291,7 @@ def _mappings(node: Node | None, path: str, mistakes: list[InputError]) -> tuple
         if isinstance(item, Mapping):
             found.append(item)
         else:
-            words = f"{path}.{number} must be a mapping of keys to values"
+            words = f"{path}.{number} must be a mapping of keys to values, not {said(item)}"
             mistakes.append(InputError(words, place=item.place))
     return tuple(found)
 
@@ -286,13 +305,14 @@ def _entries(node: Mapping, section: str, mistakes: list[InputError]) -> dict[st
                 InputError(
                     f"{key!r} cannot be an id in {section}",
                     place=place,
-                    hint="letters, digits, '.', '_' and '-', 63 at most, starting with a letter",
+                    hint=ID_RULE,
                     code="id",
                 )
             )
         if not isinstance(item, Mapping):
-            words = f"{section}.{key} must be a mapping of keys to values"
-            mistakes.append(InputError(words, place=item.place))
+            words = f"{section}.{key} must be a mapping of keys to values, not {said(item)}"
+            hint = f"write it as `{{{TAGS[section]}: …}}`"
+            mistakes.append(InputError(words, place=item.place, hint=hint, code="type"))
         elif (own := "node-name" if section == "blockdevs" else "id") in item.items:
             hint = f"the key {key!r} is the id"
             mistakes.append(

@@ -12,29 +12,37 @@ if TYPE_CHECKING:
 
     from launcher.profiles.profile import Profile
 
-#: Device property → (section that it names, what to call it).
+#: Device property → (section that it names, what to call it, how its kind begins).
 _DEVICE_REFERENCES = {
-    "netdev": ("netdevs", "netdev"),
-    "drive": ("blockdevs", "block node"),
-    "chardev": ("chardevs", "chardev"),
-    "iothread": ("objects", "object"),
-    "memdev": ("objects", "object"),
-    "audiodev": ("audiodevs", "audiodev"),
-    "tpmdev": ("tpmdevs", "TPM backend"),
-    "rng": ("objects", "object"),
-    "cryptodev": ("objects", "object"),
+    "netdev": ("netdevs", "netdev", ""),
+    "drive": ("blockdevs", "block node", ""),
+    "chardev": ("chardevs", "chardev", ""),
+    "iothread": ("objects", "iothread", "iothread"),
+    "memdev": ("objects", "memory backend", "memory-backend-"),
+    "audiodev": ("audiodevs", "audiodev", ""),
+    "tpmdev": ("tpmdevs", "TPM backend", ""),
+    "rng": ("objects", "random number backend", "rng-"),
+    "cryptodev": ("objects", "cryptodev backend", "cryptodev-"),
 }
 #: The same for other sections; a block node's `file` or `backing` may also be a nested node.
 _OTHER_REFERENCES = {
-    "netdevs": {"chardev": ("chardevs", "chardev")},
-    "tpmdevs": {"chardev": ("chardevs", "chardev")},
-    "blockdevs": {
-        "file": ("blockdevs", "block node"),
-        "backing": ("blockdevs", "block node"),
-        "throttle-group": ("objects", "object"),
+    "objects": {"netdev": ("netdevs", "netdev", ""), "chardev": ("chardevs", "chardev", "")},
+    "netdevs": {
+        "chardev": ("chardevs", "chardev", ""),
+        "netdev": ("netdevs", "netdev", ""),
     },
-    "exports": {"node-name": ("blockdevs", "block node"), "iothread": ("objects", "object")},
+    "tpmdevs": {"chardev": ("chardevs", "chardev", "")},
+    "blockdevs": {
+        "file": ("blockdevs", "block node", ""),
+        "backing": ("blockdevs", "block node", ""),
+        "throttle-group": ("objects", "throttle group", "throttle-group"),
+    },
+    "exports": {
+        "node-name": ("blockdevs", "block node", ""),
+        "iothread": ("objects", "iothread", "iothread"),
+    },
 }
+_MEMORY = ("objects", "memory backend", "memory-backend-")
 
 
 def check_references(profile: Profile, mistakes: list[InputError]) -> None:
@@ -44,16 +52,29 @@ def check_references(profile: Profile, mistakes: list[InputError]) -> None:
             _check_entry(profile, node, f"{section}.{key}", table, mistakes)
     machine = profile.machine.get("memory-backend")
     if isinstance(machine, Scalar):
-        _check_name(profile, machine, "machine.memory-backend", ("objects", "object"), mistakes)
+        _check_name(profile, machine, "machine.memory-backend", _MEMORY, mistakes)
+    for number, node in enumerate(profile.numa):
+        _check_entry(profile, node, f"numa.{number}", {"memdev": _MEMORY}, mistakes)
+    _check_boot(profile, mistakes)
     _check_netdevs(profile, mistakes)
     _check_vocabulary(profile, mistakes)
+
+
+def _check_boot(profile: Profile, mistakes: list[InputError]) -> None:
+    """QEMU refuses these without a kernel, and its words do not say where."""
+    for key in ("initrd", "append"):
+        node = profile.boot.get(key)
+        if node is not None and "kernel" not in profile.boot and not profile.extra_args:
+            hint = "add boot.kernel, or remove it"
+            words = f"boot.{key} needs boot.kernel"
+            mistakes.append(InputError(words, place=node.place, hint=hint, code="missing"))
 
 
 def _check_entry(
     profile: Profile,
     node: Mapping,
     path: str,
-    table: dict[str, tuple[str, str]],
+    table: dict[str, tuple[str, str, str]],
     mistakes: list[InputError],
 ) -> None:
     for key, item in node.items.items():
@@ -67,31 +88,46 @@ def _check_name(
     profile: Profile,
     node: Scalar,
     path: str,
-    target: tuple[str, str],
+    target: tuple[str, str, str],
     mistakes: list[InputError],
 ) -> None:
-    section, what = target
+    section, what, start = target
     known = getattr(profile, section)
     # Raw arguments may define what the profile does not.
-    if node.text in known or profile.extra_args:
+    if profile.extra_args and node.text not in known:
         return
-    near = nearest(node.text, known)
+    kinds = {key: entry.get(TAGS[section]) for key, entry in known.items()}
+    fits = [
+        key
+        for key, kind in kinds.items()
+        if not isinstance(kind, Scalar) or kind.text.startswith(start)
+    ]
+    if node.text in fits:
+        return
+    words = f"{path} names the {what} {node.text!r}, which the profile does not have"
+    near = nearest(node.text, fits)
     hint = f"did you mean {near[0]}?" if near else f"add it under {section}"
-    mistakes.append(
-        InputError(
-            f"{path} names the {what} {node.text!r}, which the profile does not have",
-            place=node.place,
-            hint=hint,
-            code="reference",
-        )
-    )
+    kind = kinds.get(node.text)
+    if isinstance(kind, Scalar):
+        words = f"{path} names {node.text!r}, which is a {kind.text}"
+        hint = f"it takes {start}{'…' if start.endswith('-') else ''}"
+    mistakes.append(InputError(words, place=node.place, hint=hint, code="reference"))
 
 
 def _check_netdevs(profile: Profile, mistakes: list[InputError]) -> None:
-    used = set(_named(profile.devices.values(), "netdev"))
-    used |= set(_named(profile.netdevs.values(), "netdev"))
+    by_device: dict[str, str] = {}
+    for key, node in profile.devices.items():
+        for name in _named([node], "netdev"):
+            if name in by_device:
+                words = f"netdevs.{name} is used by devices.{by_device[name]} already"
+                hint = "give each device a netdev of its own"
+                mistakes.append(InputError(words, place=node.place, hint=hint, code="reference"))
+            by_device.setdefault(name, key)
+    used = by_device.keys() | set(_named(profile.netdevs.values(), "netdev"))
     for key, node in profile.netdevs.items():
-        if key not in used and not profile.extra_args:
+        # The ports of a hub are used by each other.
+        hub = node.get("hubid") is not None
+        if key not in used and not hub and not profile.extra_args:
             mistakes.append(
                 InputError(
                     f"netdevs.{key} is used by no device",
@@ -120,6 +156,16 @@ TAGS = {
     "tpmdevs": "type",
     "exports": "type",
 }
+_EXAMPLES = {
+    "objects": "iothread",
+    "netdevs": "user",
+    "chardevs": "socket",
+    "blockdevs": "qcow2",
+    "devices": "virtio-rng-pci",
+    "audiodevs": "none",
+    "tpmdevs": "emulator",
+    "exports": "nbd",
+}
 
 
 def _check_vocabulary(profile: Profile, mistakes: list[InputError]) -> None:
@@ -128,6 +174,6 @@ def _check_vocabulary(profile: Profile, mistakes: list[InputError]) -> None:
         for key, node in getattr(profile, section).items():
             kind = node.get(tag)
             if not isinstance(kind, Scalar) or kind.is_null or not kind.text:
-                mistakes.append(
-                    InputError(f"{section}.{key} needs {tag!r}", place=node.place, code="missing")
-                )
+                hint = f"for instance `{tag}: {_EXAMPLES[section]}`"
+                words = f"{section}.{key} needs {tag!r}"
+                mistakes.append(InputError(words, place=node.place, hint=hint, code="missing"))

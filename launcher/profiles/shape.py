@@ -6,11 +6,20 @@
 
 from __future__ import annotations
 
+import re
+
 from launcher.qapi import Schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+#: The rule for every id and for the name, everywhere: what QEMU accepts for `-object` and
+#: `-device` alike (7.2 takes device ids that 11.1 aborts on), bounded.
+ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}\Z")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+ID_RULE = "letters, digits, '.', '_' and '-', 63 at most, starting with a letter"
+NAME_RULE = "letters, digits, '.', '_' and '-', 63 at most, first a letter or digit"
 
 #: The name of the root type.
 PROFILE = "Profile"

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from launcher.errors import InputError
 from launcher.nodes import Mapping, Scalar, Sequence
-from launcher.qapi import parse_size
+from launcher.profiles.shape import ID, ID_RULE
+from launcher.qapi import parse_size, said
 from launcher.qapi.check import size_hint
 
 TYPE_CHECKING = False
@@ -62,18 +63,23 @@ class Expander:
             for number, item in enumerate(_as_list(node)):
                 one(item, number)
 
-    def _add(self, short: str, section: str, key: str, node: Mapping) -> None:
+    def _add(self, short: str, section: str, key: str, node: Mapping) -> bool:
+        """Add one entry; False after noting that its id is taken."""
+        if not ID.match(key):
+            self._fail(node.place, f"{key!r} cannot be an id in {section}", ID_RULE)
+            return False
         written = self.root.get(section)
         taken = isinstance(written, Mapping) and key in written.items
         if taken or key in self.sections[section]:
             self._fail(
                 node.place,
                 f"{short} makes {section}.{key}, which exists already",
-                "give it another `id`" if short in ("disk", "net") else f"rename {section}.{key}",
+                "give it another `id`" if short != "memory" else f"rename {section}.{key}",
             )
-            return
+            return False
         self.sections[section][key] = node
         self.notes.append((short, node.place, f"{section}.{key}"))
+        return True
 
     def _fail(self, place: Place, message: str, hint: str = "") -> None:
         self.mistakes.append(InputError(message, place=place, hint=hint, code="short-form"))
@@ -94,20 +100,20 @@ class Expander:
             return
         count = parse_size(size.text) if isinstance(size, Scalar) else None
         if count is None or count <= 0:
-            text = size.text if isinstance(size, Scalar) else "a list or a map"
-            hint = (isinstance(size, Scalar) and size_hint(text)) or "write it as 512M or 1GiB"
-            self._fail(size.place, f"memory.size must be a size above zero, not {text!r}", hint)
+            hint = (isinstance(size, Scalar) and size_hint(size.text)) or "write it as 512M or 1GiB"
+            self._fail(size.place, f"memory.size must be a size above zero, not {said(size)}", hint)
             return
         self.memory = given
         machine = self.root.get("machine")
         own = isinstance(machine, Mapping) and "memory-backend" in machine.items
+        backend = {k: i for k, i in given.items.items() if k not in _SIZES}
         if own or self._numa_memory():
-            return  # the user's own objects; `memory` says their size to the machine only
-        backend = {
-            key: item
-            for key, item in given.items.items()
-            if key not in ("size", "slots", "maxmem", "type")
-        }
+            # The user's own objects; `memory` says their size to the machine only.
+            for name in backend:
+                words = f"memory.{name} has no effect: the profile names its own memory backends"
+                self._fail(given.key_place(name), words, "write it into the backend's object")
+            return
+        backend.pop("type", None)
         kind = given.get("type") or Scalar("memory-backend-memfd", node.place)
         self._add(
             "memory",
@@ -138,12 +144,7 @@ class Expander:
         if kind is None:
             return
         key = _text(given.get("id")) or f"disk{number}"
-        self._add("disk", "blockdevs", key, _image(given, kind, source))
-        extra = {k: n for k, n in given.items.items() if k not in _IMAGE_KEYS}
-        driver = Scalar(self._virtio("blk"), given.place)
-        drive = Scalar(key, given.place)
-        device = Mapping({"driver": driver, "drive": drive, **extra}, given.place, given.keys)
-        self._add("disk", "devices", f"{key}-dev", device)
+        self._drive("disk", given, key, _image(given, kind, source), self._virtio("blk"))
 
     def _cdrom(self, node: Node, number: int) -> None:
         given = _map(node.place, file=node) if isinstance(node, Scalar) else node
@@ -158,15 +159,21 @@ class Expander:
             return
         key = _text(given.get("id")) or f"cd{number}"
         read_only = Scalar("true", given.place)
-        image = _image(given, Scalar("raw", given.place), source)
-        self._add(
-            "cdrom",
-            "blockdevs",
-            key,
-            Mapping({**image.items, "read-only": read_only}, image.place, image.keys),
-        )
-        device = _map(given.place, driver=_at(given, "ide-cd"), drive=_at(given, key))
-        self._add("cdrom", "devices", f"{key}-dev", device)
+        image = _image(given, given.get("format") or Scalar("raw", given.place), source)
+        image = Mapping({**image.items, "read-only": read_only}, image.place, image.keys)
+        if "q35" in self.machine and "bus" not in given.items:
+            # QEMU looks for a free bus and takes AHCI's first one though it holds one drive only.
+            items = {**given.items, "bus": _at(given, f"ide.{number}")}
+            given = Mapping(items, given.place, given.keys)
+        self._drive("cdrom", given, key, image, "ide-cd")
+
+    def _drive(self, short: str, given: Mapping, key: str, image: Mapping, driver: str) -> None:
+        """A block node and the device that shows it; what is not the node's is the device's."""
+        extra = {k: n for k, n in given.items.items() if k not in _IMAGE_KEYS}
+        members = {"driver": _at(given, driver), "drive": _at(given, key), **extra}
+        if self._add(short, "blockdevs", key, image):
+            device = Mapping(members, given.place, given.keys)
+            self._add(short, "devices", f"{key}-dev", device)
 
     def _net(self, node: Node, number: int) -> None:
         if isinstance(node, Scalar):
@@ -179,7 +186,8 @@ class Expander:
             return
         key = _text(given.get("id")) or f"net{number}"
         backend = {k: n for k, n in given.items.items() if k not in (*_NIC_KEYS, "id")}
-        self._add("net", "netdevs", key, Mapping(backend, given.place, given.keys))
+        if not self._add("net", "netdevs", key, Mapping(backend, given.place, given.keys)):
+            return
         driver = given.get("model") or _at(given, self._virtio("net"))
         device = {"driver": driver, "netdev": _at(given, key)}
         mac = given.get("mac")
@@ -230,6 +238,9 @@ class Expander:
         )
         return None
 
+
+#: What `memory` says to the machine; the rest is the backend's.
+_SIZES = ("size", "slots", "maxmem")
 
 _IMAGE_KEYS = ("file", "format", "id", "read-only", "discard", "detect-zeroes", "cache")
 

@@ -5,7 +5,7 @@ maps keyed by id) as the options of the binary, so one small engine checks every
 mistakes with their positions, and can be written out as JSON Schema.
 """
 
-from launcher.qapi.check import Checker
+from launcher.qapi.check import Checker, said, suggest
 from launcher.qapi.schema import Schema
 from launcher.qapi.text import (
     format_json,
@@ -13,6 +13,7 @@ from launcher.qapi.text import (
     nearest,
     parse_boolean,
     parse_integer,
+    parse_json,
     parse_size,
     snake,
 )
@@ -25,6 +26,9 @@ __all__ = [
     "nearest",
     "parse_boolean",
     "parse_integer",
+    "parse_json",
     "parse_size",
+    "said",
     "snake",
+    "suggest",
 ]

@@ -8,7 +8,7 @@ from launcher.qapi.text import nearest, parse_boolean, parse_integer, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from launcher.errors import Place
@@ -36,6 +36,8 @@ class Checker:
         self.schema = schema
         self.unknown = unknown
         self.mistakes: list[InputError] = []
+        # What is checked: (the outermost type, the family of its owner).
+        self._top: tuple[str, str] | None = None
 
     def mistake(self, place: Place, message: str, hint: str = "", code: str = "type") -> None:
         """Note one mistake."""
@@ -50,6 +52,8 @@ class Checker:
             path: where it stands, for messages (`netdevs.net0`).
             owner: what it is, for messages (`netdev tap`).
         """
+        if self._top is None:
+            self._top = (type_name, owner.partition(" ")[0])
         entity = self.schema[type_name]
         kind = entity["meta-type"]
         if kind == "builtin":
@@ -70,8 +74,7 @@ class Checker:
 
     def _text(self, node: Node, path: str, wanted: str) -> Scalar | None:
         if not isinstance(node, Scalar):
-            found = "a list" if isinstance(node, Sequence) else "a mapping"
-            self.mistake(node.place, f"{path} must be {wanted}, not {found}")
+            self.mistake(node.place, f"{path} must be {wanted}, not {said(node)}")
             return None
         if node.is_null:
             self.mistake(node.place, f"{path} must be {wanted}; it has no value")
@@ -160,13 +163,8 @@ class Checker:
             return spoken
         if text.text in values:
             return text.text
-        near = nearest(text.text, values) or list(values[:12])
-        told = self.unknown(path, text.text)
-        message, hint = told or (
-            f"{path} does not know {text.text!r}",
-            f"{'did you mean' if near != list(values[:12]) else 'known are'} {', '.join(near)}",
-        )
-        self.mistake(node.place, message, hint, "value")
+        hint = suggest(text.text, values) or f"known are {', '.join(values[:_MANY])}, …"
+        self.mistake(node.place, f"{path} does not know {text.text!r}", hint, "value")
         return None
 
     # -- containers -----------------------------------------------------------------------
@@ -182,16 +180,20 @@ class Checker:
 
     def _alternate(self, entity: dict[str, Any], node: Node, path: str, owner: str) -> Any:
         """The first member type that takes the node; text last, because it takes nearly all."""
+        types = sorted((m["type"] for m in entity["members"]), key=self._rank)
         best: list[InputError] | None = None
-        types = [m["type"] for m in entity["members"]]
-        types.sort(key=self._rank)
         for type_name in types:
+            if not self._fits(type_name, node):
+                continue
             trial = Checker(self.schema, self.unknown)
+            trial._top = self._top
             value = trial.check(type_name, node, path, owner)
             if not trial.mistakes:
                 return value
-            if best is None or self._fits(type_name, node):
-                best = trial.mistakes
+            best = trial.mistakes
+        if best is None:
+            wanted = " or ".join(dict.fromkeys(self._wanted(name) for name in types))
+            self.mistake(node.place, f"{path} must be {wanted}, not {said(node)}")
         self.mistakes += best or []
         return None
 
@@ -201,13 +203,26 @@ class Checker:
 
     def _fits(self, type_name: str, node: Node) -> bool:
         kind = self.schema[type_name]["meta-type"]
+        if kind in ("node", "alternate"):
+            return True
         if isinstance(node, Mapping):
             return kind in ("object", "map")
         return kind == "array" if isinstance(node, Sequence) else kind in ("builtin", "enum")
 
+    def _wanted(self, type_name: str) -> str:
+        """A type in a word, for what an alternate takes."""
+        entity = self.schema[type_name]
+        kind = entity["meta-type"]
+        if kind == "builtin":
+            return _WORDS.get(entity["json-type"], "a value")
+        if kind == "enum":
+            return f"one of {', '.join(self.schema.values(type_name)[:_MANY])}"
+        return "a list" if kind == "array" else "a mapping"
+
     def _map(self, entity: dict[str, Any], node: Node, path: str) -> dict[str, Any] | None:
         if not isinstance(node, Mapping):
-            self.mistake(node.place, f"{path} must be a mapping from ids to values")
+            message = f"{path} must be a mapping from ids to values, not {said(node)}"
+            self.mistake(node.place, message, "write it as `{id: value}`")
             return None
         value_type = entity["value-type"]
         return {
@@ -216,21 +231,26 @@ class Checker:
 
     def _object(self, type_name: str, node: Node, path: str, owner: str) -> dict[str, Any] | None:
         if not isinstance(node, Mapping):
-            self.mistake(node.place, f"{path or 'the file'} must be a mapping of keys to values")
+            message = f"{path or 'the file'} must be a mapping of keys to values, not {said(node)}"
+            self.mistake(node.place, message, "write it as `{key: value}`")
             return None
         entity = self.schema[type_name]
         tag = entity.get("tag")
         case = self._case(type_name, tag, node, path) if tag else ""
         if case is None:
             return None
+        if case and self._top is not None and type_name == self._top[0]:
+            # A block node inside a block node is one of its own kind.
+            owner = f"{self._top[1]} {case}".lstrip()
         members = self.schema.all_members(type_name, case)
         values: dict[str, Any] = {}
         for key, item in node.items.items():
             member = members.get(key)
             if member is not None:
-                values[key] = self.check(member["type"], item, f"{path}.{key}".lstrip("."), owner)
+                below = f"{path}.{key}".lstrip(".")
+                values[key] = self.check(member["type"], item, below, owner and below)
             elif not key.startswith(entity.get("open", "\0")):
-                self._unknown_key(node, key, members, path, owner or case)
+                self._unknown_key(node, key, members, path, owner)
         for name, member in members.items():
             if name not in node.items and "default" not in member:
                 self.mistake(node.place, f"{path or 'the profile'} needs {name!r}", code="missing")
@@ -240,7 +260,9 @@ class Checker:
         """Which branch of a union the tag member chooses; None after noting that it cannot."""
         chosen = node.get(tag)
         if chosen is None:
-            self.mistake(node.place, f"{path} needs {tag!r}", code="missing")
+            known = self.schema.values(self.schema.members(type_name)[tag]["type"])
+            hint = f"it is one of {', '.join(known[:_MANY])}" + ", …" * (len(known) > _MANY)
+            self.mistake(node.place, f"{path} needs {tag!r}", hint, "missing")
             return None
         value = self.check(self.schema.members(type_name)[tag]["type"], chosen, f"{path}.{tag}")
         return None if value is None else str(value)
@@ -248,15 +270,42 @@ class Checker:
     def _unknown_key(
         self, node: Mapping, key: str, members: dict[str, Any], path: str, owner: str
     ) -> None:
-        told = self.unknown(owner, key)
-        near = nearest(key, members)
-        message, hint = told or (
+        message, hint = self.unknown(owner, key) or (
             f"{key!r} is not a property of {owner}"
             if owner
             else f"{path or 'a profile'} has no {key!r}",
-            f"did you mean {', '.join(near)}?" if near else "",
+            suggest(key, members),
         )
         self.mistake(node.key_place(key), message, hint, "unknown")
+
+
+#: So many names are listed to somebody whose word is near none of them.
+_MANY = 12
+
+_WORDS = {
+    "boolean": "true or false",
+    "int": "an integer",
+    "null": "null",
+    "number": "a number",
+    "size": "a size",
+    "string": "text",
+}
+
+
+def said(node: Node) -> str:
+    """What a node is, or its text, for messages."""
+    if isinstance(node, Scalar):
+        return repr(node.text)
+    return "a list" if isinstance(node, Sequence) else "a mapping"
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The hint for an unknown name: those it looks like, else all when they are few."""
+    names = sorted(known)
+    near = nearest(name, names)
+    if near:
+        return f"did you mean {', '.join(near)}?"
+    return f"known are {', '.join(names)}" if 0 < len(names) <= _MANY else ""
 
 
 def size_hint(text: str) -> str:

@@ -58,7 +58,7 @@ def host(
 ) -> HostFacts:
     """A host that has everything the plan asks about, but for what is given."""
     asked = needed_features(profile, catalogue(), platform) if profile and platform else []
-    found = {name: (True, "") for name in asked}
+    found: dict[str, tuple[bool | None, str]] = dict.fromkeys(asked, (True, ""))
     found.update({name.replace("_", "-"): answer for name, answer in features.items()})
     return HostFacts(linux, "x86_64", kvm, found)
 
@@ -78,6 +78,4 @@ def plan_of(
     platform = choose_platform(catalogue(), profile.platform)
     facts = facts or host(profile, platform, **named)
     capabilities = capabilities_of(release, profile.tool)
-    return make_plan(
-        profile, platform, catalogue(), capabilities, facts, binary=BINARY, uuid=UUID
-    )
+    return make_plan(profile, platform, catalogue(), capabilities, facts, binary=BINARY, uuid=UUID)

@@ -6,7 +6,7 @@ from launcher.command import render_argv
 from launcher.errors import InputErrors, LauncherError
 from launcher.plan import Plan
 from launcher.qapi import format_json
-from launcher.report import as_text
+from launcher.report import as_text, printable
 from launcher.report.shapes import observer_name
 from tests.support.records import RUNTIME
 
@@ -63,7 +63,7 @@ def error_golden(error: LauncherError) -> str:
     mistakes = error.mistakes if isinstance(error, InputErrors) else [error]
     lines = []
     for one in mistakes:
-        lines.append(f"{one.place}: {one.message}" if one.place else one.message)
+        lines.append(printable(f"{one.place}: {one.message}" if one.place else one.message))
         if one.hint:
             lines.append(f"  hint: {one.hint}")
     return "\n".join(lines) + "\n"
