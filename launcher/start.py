@@ -300,8 +300,8 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
     process, held = started.process, started.resources
     await process.watch()
     try:
-        sock = held.sockets["qmp"] if "qmp" in held.sockets else _connect(held)
         try:
+            sock = held.sockets["qmp"] if "qmp" in held.sockets else _connect(held)
             monitor = await Monitor.connect(sock, timeout=deadline)
         except MonitorError as error:
             raise await died(started, error) from None
