@@ -38,6 +38,17 @@ def identity(path: str) -> str:
     return f"{found.st_ino:x}.{found.st_size:x}.{found.st_mtime_ns:x}"
 
 
+def short_name(text: str) -> str:
+    """A file's name for a long text (FNV-1a, 64 bit); whoever reads the file checks the text.
+
+    hashlib and zlib would cost more to load than this does to compute.
+    """
+    value = 0xCBF29CE484222325
+    for byte in os.fsencode(text):
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return f"{value:016x}"
+
+
 def read_own(path: str) -> bytes | None:
     """What a file holds that belongs to this user and that nobody else may write, or None."""
     try:

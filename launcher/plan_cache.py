@@ -11,28 +11,44 @@ from __future__ import annotations
 import os
 import time
 
-from launcher.cache import cache_folder, identity, pickled, read_own, unpickled, write_own
+from launcher.cache import cache_folder, identity, read_own, short_name, write_own
+from launcher.flat import flatten, restore
+from launcher.plan.model import Plan
 from launcher.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
-    from launcher.plan import HostFacts, Plan
+    from launcher.plan import HostFacts
 
     #: what was asked for, and the launcher that was asked
     Key = tuple[str, str]
 
 #: Raised when what is kept changes its form.
-_FORM = 1
+_FORM = 2
 #: So many plans are kept, the newest.
 _MOST = 128
 #: A file that was written this short a time ago may be written again without a trace: the clock
 #: that dates files counts in steps of up to 10 ms. Nanoseconds.
 _SETTLED = 50_000_000
 
+#: What a start does not need.
+_LATER = ("values", "omitted")
 #: The rooms that a plan comes from; faces and I/O do not change it.
 _FOLDERS = ("", "plan", "platforms", "platforms/qemu", "platforms/linux", "profiles", "qapi")
+
+
+class WaitingPlan(Plan):
+    """A plan whose values are restored when they are looked at: QEMU runs by then."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _LATER:
+            raise AttributeError(name)
+        fields = self.__dict__
+        fields.update(zip(_LATER, restore(fields["later"]), strict=True))
+        return fields[name]
 
 
 @record
@@ -46,6 +62,7 @@ class KeptPlan:
         asks_host: the plan is for this host, which was asked about the features `asked` and said
             `host`.
         own_uuid: the profile gives no UUID, so each start has a new one.
+        head: the plan without what is only needed to verify it, and `later` is that, flattened.
     """
 
     files: tuple[tuple[str, str], ...]
@@ -56,17 +73,23 @@ class KeptPlan:
     asked: tuple[str, ...]
     host: HostFacts
     own_uuid: bool
-    plan: Plan
+    head: Plan
+    later: bytes
 
     def start(self, uuid: str) -> Plan:
         """The plan for one more start."""
-        if not self.own_uuid:
-            return self.plan
-        options = tuple(
-            replace(option, head=uuid) if option.name == "-uuid" else option
-            for option in self.plan.options
-        )
-        return replace(self.plan, uuid=uuid, options=options)
+        fields = {**self.head.__dict__, "later": self.later}
+        for name in _LATER:
+            del fields[name]
+        if self.own_uuid:
+            fields["uuid"] = uuid
+            fields["options"] = tuple(
+                replace(option, head=uuid) if option.name == "-uuid" else option
+                for option in self.head.options
+            )
+        plan = WaitingPlan.__new__(WaitingPlan)
+        plan.__dict__.update(fields)
+        return plan
 
 
 def key_of(*request: str) -> Key:
@@ -87,25 +110,31 @@ def _launcher_files() -> Iterator[str]:
 
 
 def _path(key: Key) -> str:
-    from zlib import adler32, crc32
-
-    data = os.fsencode(key[0])
-    return os.path.join(cache_folder(), "plan", f"{crc32(data):08x}{adler32(data):08x}.pickle")
+    return os.path.join(cache_folder(), "plan", f"{short_name(key[0])}.plan")
 
 
 def recall(key: Key) -> KeptPlan | None:
     """The plan that was kept under `key`, if the user's files are still as they were."""
-    found = unpickled(read_own(_path(key)))
+    found = restore(read_own(_path(key)))
     if not isinstance(found, tuple) or len(found) != 2 or found[0] != key:
         return None
     kept: KeptPlan = found[1]
     return kept if all(identity(path) == state for path, state in kept.files) else None
 
 
-def keep(key: Key, kept: KeptPlan) -> None:
-    """Keep a plan, unless it holds a secret or its files may not have settled yet."""
-    if any(want.kind == "secret" for want in kept.plan.wants):
+def keep(key: Key, plan: Plan, **circumstances: Any) -> None:
+    """Keep a plan, unless it holds a secret or its files may not have settled yet.
+
+    Args:
+        key: what it was made for.
+        plan: a fresh one.
+        circumstances: the other fields of KeptPlan.
+    """
+    if any(want.kind == "secret" for want in plan.wants):
         return  # a secret is written to no file
+    head = replace(plan, **dict.fromkeys(_LATER, ()))
+    later = flatten(tuple(getattr(plan, name) for name in _LATER))
+    kept = KeptPlan(head=head, later=later, **circumstances)
     now = time.time_ns()
     try:
         if any(now - os.stat(path).st_mtime_ns < _SETTLED for path, _state in kept.files):
@@ -113,7 +142,7 @@ def keep(key: Key, kept: KeptPlan) -> None:
     except OSError:
         return
     path = _path(key)
-    write_own(path, pickled((key, kept)))
+    write_own(path, flatten((key, kept)))
     _forget_oldest(os.path.dirname(path))
 
 

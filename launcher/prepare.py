@@ -303,9 +303,11 @@ def _plan(loaded: Loaded, replies: Replies, ask_host: bool = True) -> Prepared:
         uuid=new_uuid(),
     )
     if loaded.key is not None:
-        from launcher.plan_cache import KeptPlan, keep
+        from launcher.plan_cache import keep
 
-        kept = KeptPlan(
+        keep(
+            loaded.key,
+            plan,
             files=tuple(loaded.files),
             named=loaded.named,
             binary=loaded.binary,
@@ -314,9 +316,7 @@ def _plan(loaded: Loaded, replies: Replies, ask_host: bool = True) -> Prepared:
             asked=asked,
             host=host,
             own_uuid=loaded.profile.uuid is None,
-            plan=plan,
         )
-        keep(loaded.key, kept)
     return Prepared(loaded, plan, replies)
 
 

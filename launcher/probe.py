@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from launcher.cache import cache_folder, identity, read_own, write_own
+from launcher.cache import cache_folder, identity, read_own, short_name, write_own
 from launcher.errors import InputError, LaunchError, Place, QEMUError
 
 TYPE_CHECKING = False
@@ -76,9 +76,7 @@ def cache_path(binary: str) -> str:
 
 def _stem(binary: str) -> str:
     """How the names of all files begin that were ever kept for this path."""
-    from zlib import crc32
-
-    return f"{os.path.basename(binary)}-{crc32(os.fsencode(binary)):08x}-"
+    return f"{os.path.basename(binary)}-{short_name(binary)}-"
 
 
 def _index_path(path: str) -> str:

@@ -1,7 +1,9 @@
 """The command line: text to actions, actions to text. Imports nothing heavy before it must.
 
     verbs.py      the table of verbs and the page of `--help`
-    parser.py     argparse, for the one verb that was given
+    words.py      plain command lines, without argparse
+    parser.py     argparse, for the one verb that was given and all that is not plain
+    options.py    options that several verbs have
     show.py       results on stdout, errors on stderr
     terminal.py   the guest's console on this terminal
     run.py, plan.py, check.py, verify.py, machines.py, platforms.py, host.py, schema.py: the verbs
@@ -41,16 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         _open_streams()
-        return _guarded(words)
+        return _guarded(words, own_process=argv is None)
     except BrokenPipeError:
         forget_stdout()
         return NO_READER
 
 
-def _guarded(words: list[str]) -> int:
+def _guarded(words: list[str], *, own_process: bool) -> int:
     """The exit status, whatever happens but the loss of stdout."""
     try:
-        return _dispatch(words)
+        return _dispatch(words, own_process=own_process)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -66,7 +68,7 @@ def _guarded(words: list[str]) -> int:
         return error.exit_status
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(words: list[str], *, own_process: bool) -> int:
     if not words:
         sys.stderr.write(overview())
         return 2
@@ -81,9 +83,18 @@ def _dispatch(words: list[str]) -> int:
         return 0
     if verb not in VERBS:
         raise _unknown_verb(verb)
-    from launcher.cli.parser import parse
+    if own_process:
+        # Gone before there is much to collect; `run` collects while it waits for its machine.
+        import gc
 
-    arguments = parse(verb, words[1:])
+        gc.disable()
+    from launcher.cli.words import read_words
+
+    arguments = read_words(verb, words[1:])
+    if arguments is None:
+        from launcher.cli.parser import parse
+
+        arguments = parse(verb, words[1:])
     status: int = arguments.run(arguments)
     return status
 

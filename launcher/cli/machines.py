@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.cli.parser import add_format
+from launcher.cli.options import add_format
 from launcher.cli.show import note, out, out_json, show_error
 from launcher.errors import InputError, LauncherError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from launcher.cli.parser import add_format, add_request
+from launcher.cli.options import add_format, add_request
 from launcher.cli.show import out, out_json
 
 TYPE_CHECKING = False

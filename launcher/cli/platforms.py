@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.cli.parser import add_format
+from launcher.cli.options import add_format
 from launcher.cli.show import out, out_json
 
 TYPE_CHECKING = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from launcher.cli.parser import add_format, add_request, seconds
+from launcher.cli.options import add_format, add_request, seconds
 from launcher.cli.plan import request_of
 from launcher.cli.reports import add_report
 from launcher.errors import InputError, VerdictError
@@ -70,8 +70,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _attend(options: argparse.Namespace, started: Started, clock: dict[str, float]) -> int:
     import asyncio
+    import gc
 
     from launcher.cli.session import Session
+
+    gc.enable()
 
     session = Session(options, started, clock)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.cli.parser import add_qemu
+from launcher.cli.options import add_qemu
 from launcher.cli.show import json_text, out
 from launcher.errors import HostError
 

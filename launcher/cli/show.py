@@ -61,11 +61,13 @@ def out_json(value: Any) -> None:
 
 def json_text(value: Any, *, pretty: bool) -> str:
     """`value` as JSON."""
+    if not pretty:
+        from launcher.qapi import format_json
+
+        return format_json(value)
     import json
 
-    if pretty:
-        return json.dumps(value, indent=2, ensure_ascii=False)
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def colors(stream: Any) -> bool:

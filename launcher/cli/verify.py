@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from launcher.cli.parser import add_format, add_request
+from launcher.cli.options import add_format, add_request
 from launcher.cli.plan import request_of
 from launcher.cli.reports import add_report, write_report
 from launcher.cli.show import out_json, show_report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from launcher.cache import cache_folder
+from launcher.qapi import format_json, parse_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,11 +23,9 @@ def boot_id() -> str:
 
 def recall(name: str, key: list[Any]) -> Any:
     """The value remembered under `name` in this boot and for this `key`, or None."""
-    import json
-
     try:
         with open(os.path.join(cache_folder(), f"host-{name}.json")) as file:
-            kept = json.load(file)
+            kept = parse_json(file.read())
     except (OSError, ValueError):
         return None
     if not isinstance(kept, dict) or kept.get("boot_id") != boot_id() or kept.get("key") != key:
@@ -36,8 +35,6 @@ def recall(name: str, key: list[Any]) -> Any:
 
 def remember(name: str, key: list[Any], value: Any) -> None:
     """Keep a JSON value for later launches; a cache that cannot be written is no error."""
-    import json
-
     this_boot = boot_id()
     if not this_boot:
         return
@@ -47,7 +44,7 @@ def remember(name: str, key: list[Any], value: Any) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
         with open(partial, "w") as file:
-            json.dump({"boot_id": this_boot, "key": key, "value": value}, file)
+            file.write(format_json({"boot_id": this_boot, "key": key, "value": value}))
         os.replace(partial, path)
     except OSError:
         try:

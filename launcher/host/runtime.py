@@ -28,6 +28,7 @@ from launcher.host.private import (
     write_atomically,
 )
 from launcher.host.state import MachineState, running_pid, start_time
+from launcher.qapi import format_json, parse_json
 from launcher.record import as_dict, record, replace
 
 TYPE_CHECKING = False
@@ -101,12 +102,10 @@ class MachineDirectory:
         Raises:
             HostError: it cannot be written (a full disk).
         """
-        import json
-
         state = replace(state, boot_id=state.boot_id or boot_id())
         if state.pid is not None and state.start_time is None:
             state = replace(state, start_time=start_time(state.pid))
-        text = json.dumps(as_dict(state), separators=(",", ":"))
+        text = format_json(as_dict(state))
         write_atomically(self.fd, _STATE, text.encode(), self.path)
 
     def read_state(self) -> MachineState | None:
@@ -324,10 +323,8 @@ def _holder(fd: int) -> int | None:
 
 
 def _read_state(folder: int) -> MachineState | None:
-    import json
-
     try:
-        kept = json.loads(read_file(folder, _STATE))
+        kept = parse_json(read_file(folder, _STATE).decode())
         known = {key: kept[key] for key in MachineState.__match_args__ if key in kept}
         return MachineState(**known)
     except (OSError, ValueError, TypeError):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any, ClassVar
 
 _SUFFIXES = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 _TRUE = ("true", "on")
@@ -60,6 +60,8 @@ def parse_size(text: str) -> int | None:
     whole, dot, fraction = number.partition(".")
     if not whole.isascii() or not whole.isdigit() or len(whole) > _MAX_DIGITS:
         return None
+    if whole[0] == "0" and whole != "0":
+        return None  # octal to some readers, as above
     shift = _SUFFIXES[suffix]
     if not dot:
         return int(whole) << shift
@@ -71,9 +73,61 @@ def parse_size(text: str) -> int | None:
 
 def format_json(value: Any) -> str:
     """Compact JSON: QEMU reads its monitor one byte at a time, so blanks cost time."""
-    import json
+    # The C function that json itself uses; importing json costs more than writing all of a plan.
+    from _json import encode_basestring
 
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return "".join(_json_pieces(value, encode_basestring))
+
+
+class _Reading:
+    """What the json module's scanner reads by; these are json.loads's own settings."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int, parse_constant = float, int, float
+    memo: ClassVar[dict[str, str]] = {}
+
+
+def parse_json(text: str) -> Any:
+    """A JSON value that begins with the first character, without the import of json.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    from _json import make_scanner
+
+    try:
+        value, end = make_scanner(_Reading)(text, 0)  # type: ignore[arg-type]
+    except StopIteration:
+        raise ValueError("not JSON") from None
+    if text[end:].strip():
+        raise ValueError("something follows the JSON value")
+    return value
+
+
+def _json_pieces(value: Any, quoted: Callable[[str], str]) -> Iterator[str]:
+    if isinstance(value, str):
+        yield quoted(value)
+    elif value is None or value is True or value is False:
+        yield {None: "null", True: "true", False: "false"}[value]
+    elif isinstance(value, (int, float)):
+        yield repr(value)
+    elif isinstance(value, dict):
+        mark = "{"
+        for key, item in value.items():
+            yield f"{mark}{quoted(key)}:"
+            yield from _json_pieces(item, quoted)
+            mark = ","
+        yield "{}" if mark == "{" else "}"
+    elif isinstance(value, (list, tuple)):
+        mark = "["
+        for item in value:
+            yield mark
+            yield from _json_pieces(item, quoted)
+            mark = ","
+        yield "[]" if mark == "[" else "]"
+    else:
+        raise TypeError(f"JSON has no word for a {type(value).__name__}")
 
 
 def _scalar(value: Any) -> str:

@@ -148,10 +148,19 @@ def _why(value: Value) -> str:
     return value.observer.unobservable
 
 
+#: What no shell reads in a way of its own (shlex.quote's rule, without its regular expression).
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-")
+
+
+def quote(word: str) -> str:
+    """`word` for a shell."""
+    if word and _SAFE.issuperset(word):
+        return word
+    return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
 def argv_text(argv: Sequence[str]) -> str:
     """The command line for a shell, one option a line, each word quoted where it must be."""
-    from shlex import quote
-
     lines = [quote(argv[0])]
     for word in argv[1:]:
         if (
