@@ -44,6 +44,8 @@ def decide_accel(decider: Decider) -> tuple[str, str]:
             _add(decider, entry, name, given=bool(profile.accels))
             return name, "; ".join([*passed_over, reason] if reason else passed_over)
         passed_over.append(reason)
+    if decider.speaker.mistakes:
+        raise InputErrors(decider.speaker.mistakes)
     raise HostError(
         f"accel {', '.join(_name(e) for e in entries)} cannot run a guest here: "
         f"{'; '.join(passed_over)}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.errors import HostError, InputError, Place
-from launcher.nodes import Mapping, Scalar
+from launcher.nodes import Mapping, Scalar, plain_value
 from launcher.plan.model import Omission, Option, Origin, Value, Want, origin_of
 from launcher.plan.words import TAGS, Speaker
 from launcher.platforms import (
@@ -146,10 +146,15 @@ class Decider:
                 self.cannot(f"{family} {kind} {pin.property}: {spelled.reason}")
 
     def _omit(self, pin: Pin, key: str, reason: str) -> None:
-        value = pin.value.replace("${smp}", str(self.smp or 1))
+        value = self.intended(pin)
         self.omitted.append(
             Omission(pin.family, pin.type, key, pin.property, value, self.origin(pin), reason)
         )
+
+    def intended(self, pin: Pin) -> Any:
+        """What a platform asks for, typed as QEMU's JSON is."""
+        text = pin.value.replace("${smp}", str(self.smp or 1))
+        return plain_value(Scalar(text, pin.row.place))
 
     def origin(self, pin: Pin) -> Origin:
         """The origin of a pinned value."""
@@ -206,7 +211,7 @@ class Decider:
             origin = origin_of(word.place) if found is None else self.origin(found.pin)
             intended, note = word.value, word.note
             if found is not None and found.note:
-                intended, note = found.pin.value, found.note
+                intended, note = self.intended(found.pin), found.note
             members[word.name] = word.value
             if word.value is None:
                 continue

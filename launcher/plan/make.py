@@ -100,30 +100,9 @@ def make_plan(
     machine = None
     if profile.tool == "qemu-system":
         machine = _machine_type(profile, capabilities, catalogue, version)
-    decider = Decider(
-        profile,
-        platform,
-        resolve(catalogue, platform),
-        catalogue,
-        capabilities,
-        version,
-        host,
-        machine,
-    )
-    accel = reason = ""
-    system = profile.tool == "qemu-system"
-    if system:
-        decide_process(decider, uuid)
-        decide_machine(decider)
-        accel, reason = decide_accel(decider)
-        _note_newer_machine(decider)
-    decide_sections(decider)
-    if system:
-        decide_migration(decider)
-    if decider.speaker.mistakes:
-        raise InputErrors(decider.speaker.mistakes)
-    if (trouble := decider.runability()) is not None:
-        raise trouble
+    pins = resolve(catalogue, platform)
+    decider = Decider(profile, platform, pins, catalogue, capabilities, version, host, machine)
+    accel, reason = _decide(decider, uuid)
     return Plan(
         name=profile.name,
         uuid=profile.uuid or uuid,
@@ -146,6 +125,29 @@ def make_plan(
         consoles=tuple(s.chardev for s in profile.serials if s.ours),
         notes=tuple(decider.notes),
     )
+
+
+def _decide(decider: Decider, uuid: str) -> tuple[str, str]:
+    """Every part in its order; the accelerator and why it was chosen.
+
+    Raises:
+        InputErrors, HostError: as `make_plan`.
+    """
+    accel = reason = ""
+    system = decider.profile.tool == "qemu-system"
+    if system:
+        decide_process(decider, uuid)
+        decide_machine(decider)
+        accel, reason = decide_accel(decider)
+        _note_newer_machine(decider)
+    decide_sections(decider)
+    if system:
+        decide_migration(decider)
+    if decider.speaker.mistakes:
+        raise InputErrors(decider.speaker.mistakes)
+    if (trouble := decider.runability()) is not None:
+        raise trouble
+    return accel, reason
 
 
 def _hears_powerdown(profile: Profile) -> bool:

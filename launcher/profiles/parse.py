@@ -43,6 +43,9 @@ _NOT_FOR_DAEMON = (
     *("netdevs", "disk", "cdrom", "net", "serial", "numa", "migration", "display", "rtc"),
     *("action", "run-with", "sandbox"),
 )
+#: A day: nobody waits longer for a guest to power down.
+_LONGEST = 86_400
+
 _ONLY_FOR_DAEMON = ("exports", "nbd-server")
 
 
@@ -144,7 +147,7 @@ def _build(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[Inpu
         extra_args=tuple(values.get("extra-args") or ()),
         verify=values.get("verify") or "strict",
         sandbox=values.get("sandbox") is not False,
-        powerdown_seconds=(values.get("stop") or {}).get("powerdown-seconds", 30),
+        powerdown_seconds=_powerdown_seconds(tree, values, mistakes),
         expansions=tuple(shorts.notes),
     )
     check_references(profile, mistakes)
@@ -321,6 +324,18 @@ def _entries(node: Mapping, section: str, mistakes: list[InputError]) -> dict[st
         else:
             found[key] = item
     return found
+
+
+def _powerdown_seconds(tree: Mapping, values: dict[str, Any], mistakes: list[InputError]) -> int:
+    seconds = (values.get("stop") or {}).get("powerdown-seconds")
+    if seconds is None:
+        return 30
+    if not 0 <= seconds <= _LONGEST:
+        words = f"stop.powerdown-seconds must be between 0 and {_LONGEST}, not {seconds}"
+        stop = tree.get("stop")
+        place = stop.key_place("powerdown-seconds") if isinstance(stop, Mapping) else tree.place
+        mistakes.append(InputError(words, place=place, hint="0 does not ask the guest"))
+    return int(seconds)
 
 
 def _uuid(tree: Mapping, mistakes: list[InputError]) -> str | None:
