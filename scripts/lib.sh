@@ -133,6 +133,7 @@ private_apt_add() {
     for keyring in /usr/share/keyrings/debian-archive-keyring.{gpg,pgp}; do
         [ -r "$keyring" ] && options="[signed-by=$keyring] " && break
     done
+    : >"$folder/try.log"
     # A suite that has left the mirror lives on in the archive, which a mirror or proxy carries under
     # the same host as debian-archive/debian.
     for mirror in $(mirrors | grep -vE 'security' | sed -E 'p;s:/debian$:/debian-archive/debian:' | awk '!seen[$0]++'); do
@@ -141,7 +142,7 @@ private_apt_add() {
             return 0
         fi
     done
-    say "no mirror in this machine's apt sources has the suite $suite: $(tail -n 1 "$folder/try.log" 2>/dev/null)"
+    say "no mirror in this machine's apt sources has the suite $suite: $(head -n 1 "$folder/try.log")"
     return 1
 }
 
@@ -149,10 +150,11 @@ private_apt_add() {
 private_apt_try() {
     printf 'deb %s%s %s main\n' "$2" "$3" "$4" >"$1/try.list"
     if private_apt "$1" apt-get -q -o "Dir::Etc::SourceList=$1/try.list" \
-        -o APT::Get::List-Cleanup=false -o APT::Update::Error-Mode=any update >"$1/try.log" 2>&1 &&
-        ! grep -qE '^(E|Err|W: (GPG|Failed))' "$1/try.log"; then
+        -o APT::Get::List-Cleanup=false -o APT::Update::Error-Mode=any update >"$1/try.last" 2>&1 &&
+        ! grep -qE '^(E|Err|W: (GPG|Failed))' "$1/try.last"; then
         echo yes
     fi
+    grep -E '^(E|W):' "$1/try.last" >>"$1/try.log" || true
 }
 
 # unpack ROOT DEB...: like dpkg -x, but into a root in which /lib, /bin, /sbin and /lib64 are links into
