@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import launcher
+from launcher.begin import begin
 from launcher.errors import HostError, LaunchError, VerdictError
 from launcher.prepare import Request, load, prepare
-from launcher.start import attach, begin, refuse
+from launcher.start import attach, refuse, start
 
 pytestmark = pytest.mark.integration
 
@@ -166,3 +167,27 @@ async def test_secrets_reach_neither_argv_nor_reports(qemu):
     with pytest.raises(LaunchError, match=r"objects.key0: .*[Bb]ase64"):
         async with launcher.launch(profile(objects={"key0": broken}), qemu=qemu.binary):
             pass
+
+
+async def test_a_guest_that_is_interpreted_is_told_from_one_that_runs(qemu, guest):
+    """Where /dev/kvm is a trap the vCPU threads give it away; on real hardware they prove it."""
+    from launcher.host.kvm import climb
+    from launcher.speed import watch_speed
+
+    ladder = climb()
+    if ladder.rung not in ("runs", "native-speed"):
+        # Nothing runs under KVM here: TCG never spends a tick in a guest, and is not accused.
+        wanted = profile(boot={"kernel": f"{guest}/vmlinuz"})
+        async with launcher.launch(wanted, qemu=qemu.binary) as machine:
+            assert (await watch_speed(machine, 1.0)).native is None
+        return
+    kernel = {"kernel": f"{guest}/vmlinuz", "append": "console=ttyS0"}
+    wanted = profile(accel="kvm", boot=kernel)
+    # `this_host=False`: the ladder would refuse the trap before the launch.
+    request = Request(wanted, qemu=qemu.binary, this_host=False)
+    machine = await start(begin(await prepare(load(request))))
+    try:
+        verdict = await watch_speed(machine, 10.0)
+        assert verdict.native is ladder.ok, verdict.reason
+    finally:
+        await machine.close()

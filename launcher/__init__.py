@@ -12,12 +12,17 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from launcher.errors import LauncherError
-    from launcher.start import Machine, launch
+    from launcher.machine import Machine
+    from launcher.start import launch
 
 __version__ = "0.1.0"
 __all__ = ["LauncherError", "Machine", "__version__", "launch"]
 
-_PUBLIC = {"launch": "launcher.start", "Machine": "launcher.start", "LauncherError": "launcher.errors"}
+_PUBLIC = {
+    "launch": "launcher.start",
+    "Machine": "launcher.machine",
+    "LauncherError": "launcher.errors",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -13,8 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from launcher.begin import Started
     from launcher.plan import Plan
-    from launcher.start import Started
 
 #: How long `--until` waits when nobody says.
 UNTIL_SECONDS = 120.0
@@ -52,9 +52,10 @@ def run(options: argparse.Namespace) -> int:
 
     prepared = prepare_now(load(request_of(options)))
     _check_plan(options, prepared.plan)
-    from launcher.start import begin
+    from launcher.begin import begin
 
     clock["planned"] = time.monotonic()
+    _end_on_signals()
     started = begin(prepared, named=True, detached=options.detach)
     clock["spawned"] = time.monotonic()
     try:
@@ -66,6 +67,18 @@ def run(options: argparse.Namespace) -> int:
     if options.detach and status == 0:
         _show_detached(options, started)
     return status
+
+
+def _end_on_signals() -> None:
+    """Until there is a loop that takes them: a signal ends us as an exception, and undoes all."""
+    import signal
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, leave)
 
 
 def _attend(options: argparse.Namespace, started: Started, clock: dict[str, float]) -> int:

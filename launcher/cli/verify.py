@@ -14,8 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from launcher.begin import Started
     from launcher.report import Report
-    from launcher.start import Started
 
 
 def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
@@ -49,8 +49,8 @@ def verify(options: argparse.Namespace) -> int:
 
 def _verify_profile(options: argparse.Namespace) -> Report:
     """Start paused, read everything back, quit; the guest runs no instruction."""
+    from launcher.begin import begin
     from launcher.prepare import load, prepare_now
-    from launcher.start import begin
 
     started = begin(prepare_now(load(request_of(options, options.target))))
     try:
@@ -65,8 +65,9 @@ async def _read_back(started: Started) -> Report:
     import asyncio
     import signal
 
+    from launcher.diagnose import died
     from launcher.errors import MonitorError
-    from launcher.start import attach, died
+    from launcher.start import attach
 
     task = asyncio.current_task()
     assert task is not None

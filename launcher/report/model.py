@@ -74,14 +74,13 @@ class Report:
         return tuple(j for j in self.judged if j.verdict in ("mismatch", "absent"))
 
 
-#: What QEMU says on stderr when it starts all the same without what was asked.
+#: What QEMU says on stderr when it starts all the same without what was planned. Its warnings of
+#: missing CPU features are not among them: those are the CPU model's affair, and qemu64 draws one
+#: on nearly every host.
 _COMPLAINTS = (
     "has invalid class name",
     "vhost-net requested but could not be initialized",
     "tap: open vhost char device failed",
-    "falling back to",
-    "doesn't support requested feature",
-    "host doesn't support",
 )
 
 

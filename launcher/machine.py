@@ -1,0 +1,126 @@
+"""A running machine, as Python programs see it."""
+
+from __future__ import annotations
+
+from launcher.diagnose import said
+from launcher.process import Deadlines
+from launcher.record import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from launcher.begin import Started
+    from launcher.console import Console
+    from launcher.monitor import Monitor
+    from launcher.plan import Plan
+    from launcher.report import Report
+
+
+class Machine:
+    """A running QEMU and what is known of it.
+
+    Attributes:
+        plan: what was decided.
+        report: what was read back before the guest ran.
+        process: the QEMU process.
+        monitor: its QMP session.
+        consoles: the launcher's own serial consoles, by chardev id.
+    """
+
+    def __init__(self, started: Started, monitor: Monitor, consoles: dict[str, Console]) -> None:
+        self.prepared = started.prepared
+        self.plan: Plan = started.prepared.plan
+        self.argv = started.argv
+        self.process = started.process
+        self.resources = started.resources
+        self.monitor = monitor
+        self.consoles = consoles
+        self.report: Report | None = None
+
+    @property
+    def console(self) -> Console:
+        """The first serial console.
+
+        Raises:
+            LookupError: the profile has no `serial: console`.
+        """
+        if not self.consoles:
+            raise LookupError(f"{self.plan.name} has no console; add `serial: console`")
+        return next(iter(self.consoles.values()))
+
+    async def qmp(
+        self, command: str, arguments: Mapping[str, Any] | None = None, **more: Any
+    ) -> Any:
+        """Execute a QMP command: `await machine.qmp("query-status")`.
+
+        Args:
+            command: its QAPI name.
+            arguments: by QAPI name.
+            more: further arguments, `_` written for `-`.
+
+        Raises:
+            CommandError: QEMU answered with an error.
+            MonitorError: it did not answer.
+        """
+        merged = {**(arguments or {}), **{k.replace("_", "-"): v for k, v in more.items()}}
+        return await self.monitor.execute(command, merged or None)
+
+    async def verify(self) -> Report:
+        """Read every planned value back, now.
+
+        Raises:
+            MonitorError: QEMU did not answer.
+        """
+        from launcher.report import judge
+        from launcher.verify import observe
+
+        commands, sent = self.monitor.commands, self.monitor.bytes_sent
+        seen = await observe(self.plan, self.monitor, self.prepared.capabilities)
+        self.process.drain()
+        self.report = judge(
+            self.plan,
+            seen,
+            said(self.process, self.resources),
+            self.monitor.commands - commands,
+            self.monitor.bytes_sent - sent,
+        )
+        return self.report
+
+    async def resume(self) -> None:
+        """Let the guest run (QMP cont)."""
+        if self.plan.tool == "qemu-system":
+            await self.monitor.execute("cont")
+
+    async def wait(self, timeout: float | None = None) -> int:  # noqa: ASYNC109
+        """Wait until QEMU ends; its exit status, negative for a signal.
+
+        Raises:
+            TimeoutError: it still runs.
+        """
+        return await self.process.wait(timeout)
+
+    async def stop(self, *, powerdown: bool = False) -> str:
+        """End the machine: powerdown (when asked for), quit, SIGTERM, SIGKILL.
+
+        Returns:
+            The rung that worked.
+        """
+        seconds = self.plan.powerdown_seconds
+        asks = powerdown and seconds > 0 and self.plan.tool == "qemu-system"
+        return await self.process.stop(
+            powerdown=(lambda: self.monitor.execute("system_powerdown")) if asks else None,
+            quit=lambda: self.monitor.execute("quit"),
+            deadlines=replace(Deadlines(), powerdown=float(seconds)),
+        )
+
+    async def close(self) -> None:
+        """End QEMU if it still runs, and undo everything that the launch acquired."""
+        try:
+            await self.stop()
+        finally:
+            for console in self.consoles.values():
+                console.close()
+            await self.monitor.close()
+            self.resources.release()
