@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from launcher.cache import cache_folder, identity, read_own, short_name, write_own
-from launcher.errors import InputError, LaunchError, Place, QEMUError
+from launcher.errors import InputError, LaunchError, MonitorError, Place, QEMUError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -237,9 +237,11 @@ async def ask_throwaway(binary: str, questions: Any, about: Collection[Any]) -> 
         except TimeoutError:
             raise _not_qemu(binary, argv, process, "did not answer its monitor") from None
         except QEMUError as error:
-            if monitor is not None:
-                raise
-            raise _not_qemu(binary, argv, process, error.message) from None
+            if monitor is None:
+                raise _not_qemu(binary, argv, process, error.message) from None
+            if isinstance(error, MonitorError) and process.poll() is not None:
+                raise _killed(binary, argv, process) from None
+            raise
         finally:
             if monitor is not None:
                 await monitor.close()
@@ -258,6 +260,26 @@ def _not_qemu(binary: str, argv: list[str], process: Any, words: str) -> LaunchE
         place=Place(binary),
         hint="name a qemu-system-* or qemu-storage-daemon binary, 5.2 or later",
         evidence={"qemu_stderr": lines, "argv": argv},
+        code="binary",
+    )
+
+
+def _killed(binary: str, argv: list[str], process: Any) -> LaunchError:
+    """A QEMU that one of our questions ended: a bug of it, or modules that are not its own."""
+    from launcher.process import describe_exit, printable
+
+    lines = list(process.stderr.lines)
+    said = [line for line in lines if line.strip()]
+    modules = any("same build" in line for line in said)
+    words = f": {printable(said[-1])}" if said else ""
+    return LaunchError(
+        f"{describe_exit(process.returncode)} when asked what it can do{words}",
+        place=Place(binary),
+        hint="modules of another build are in its module folder; set QEMU_MODULE_DIR, or install "
+        "its own"
+        if modules
+        else "",
+        evidence={"qemu_stderr": lines, "argv": argv, "returncode": process.returncode},
         code="binary",
     )
 
