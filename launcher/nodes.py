@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+#: More digits than any integer of QEMU has.
+_MAX_DIGITS = 19
+
+
 @record
 class Scalar:
     """One value as text; `plain` when it was written without quotes."""
@@ -75,10 +79,11 @@ def plain_value(node: Node) -> Any:
         return True
     if node.text in ("false", "off"):
         return False
-    try:
-        return int(node.text, 10) if len(node.text) < 20 else node.text
-    except ValueError:
+    digits = node.text.removeprefix("-")
+    # Only what is written as QEMU writes it: 0755 and 1_000 mean something else to some readers.
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > _MAX_DIGITS:
         return node.text
+    return int(node.text) if digits == "0" or digits[0] != "0" else node.text
 
 
 def from_python(value: Any, place: Place) -> Node:

@@ -32,12 +32,9 @@ def needed_types(profile: Profile, capabilities: Capabilities) -> list[str]:
     if profile.tool != "qemu-system":
         return []
     found = {"migration"}
-    for node in profile.devices.values():
-        if isinstance(kind := node.get("driver"), Scalar):
-            found.add(kind.text)
-    for node in profile.objects.values():
-        if isinstance(kind := node.get("qom-type"), Scalar):
-            found.add(kind.text)
+    for section, tag in (("devices", "driver"), ("objects", "qom-type")):
+        kinds = (node.get(tag) for node in getattr(profile, section).values())
+        found |= {kind.text for kind in kinds if isinstance(kind, Scalar)}
     kind = profile.machine.get("type")
     machine = capabilities.machine(kind.text) if isinstance(kind, Scalar) else None
     if machine is not None:

@@ -6,7 +6,7 @@ every other type that is not a device all releases warn and ignore it.
 
 from __future__ import annotations
 
-from launcher.nodes import Scalar, plain_value
+from launcher.nodes import Scalar
 from launcher.plan.model import Option, Origin, Setup, origin_of
 from launcher.platforms import observer_for
 from launcher.qapi import Checker, parse_boolean, said
@@ -29,21 +29,14 @@ def decide_migration(decider: Decider) -> None:
     _machine_type(decider)
 
 
-def _known(decider: Decider, command: str, member: str = "") -> frozenset[str]:
-    """The names that a migrate-set-* command of this binary takes."""
-    schema = decider.capabilities.schema
-    root = schema.argument_type(command)
-    if root is None:
-        return frozenset()
-    if not member:
-        return frozenset(schema.members(root))
-    listed = schema[schema.members(root)[member]["type"]]["element-type"]
-    return frozenset(schema.values(schema.members(listed)["capability"]["type"]))
+def _known(decider: Decider, family: str) -> frozenset[str]:
+    """The names that this binary has in a family of migration's settings."""
+    return decider.speaker.known_words(family, _TYPE) or frozenset()
 
 
 def _capabilities(decider: Decider) -> None:
-    known = _known(decider, "migrate-set-capabilities", "capabilities")
     family = "migration-capability"
+    known = _known(decider, family)
     settings: dict[str, bool] = {}
     given = decider.profile.migration_capabilities
     for name, node in given.items():
@@ -68,8 +61,8 @@ def _capabilities(decider: Decider) -> None:
 
 def _parameters(decider: Decider) -> None:
     command = "migrate-set-parameters"
-    known = _known(decider, command)
     family = "migration-parameter"
+    known = _known(decider, family)
     schema = decider.capabilities.schema
     root = schema.argument_type(command)
     settings: dict[str, Any] = {}
@@ -88,8 +81,6 @@ def _parameters(decider: Decider) -> None:
         decider.value(family, _TYPE, _TYPE, name, settings[name], origin_of(node.place))
     for pinned in decider.pins_for(family, _TYPE, _TYPE, _texts(given)):
         name = pinned.pin.property
-        if name not in known:
-            continue
         settings[name] = typed(name, Scalar(pinned.text, pinned.pin.row.place))
         decider.value(family, _TYPE, _TYPE, name, settings[name], decider.origin(pinned.pin))
     decider.speaker.mistakes += checker.mistakes
@@ -99,13 +90,17 @@ def _parameters(decider: Decider) -> None:
 
 def _properties(decider: Decider) -> None:
     family = "migration-property"
-    known = decider.speaker.known_words("device", _TYPE)
+    known = decider.speaker.known_words(family, _TYPE)
     given = decider.profile.migration_properties
     for name, node in given.items():
         if known is not None and name not in known:
             decider.speaker.unknown_word(family, _TYPE, name, node.place, known)
             continue
-        text = node.text if isinstance(node, Scalar) else str(plain_value(node))
+        if not isinstance(node, Scalar):
+            words = f"migration.properties.{name} must be one value, not {said(node)}"
+            decider.fail(node.place, words, code="type")
+            continue
+        text = node.text
         text = {"true": "on", "false": "off"}.get(text, text)
         _global(decider, name, text, origin_of(node.place))
     for pinned in decider.pins_for(family, _TYPE, _TYPE, _texts(given)):
@@ -128,11 +123,10 @@ def _machine_type(decider: Decider) -> None:
     that they do not apply.
     """
     machine = decider.machine
-    if machine is None:
-        return
+    assert machine is not None
     origin = Origin("machine type", machine.name)
     decided = {(v.family, v.id, v.property) for v in decider.values}
-    parameters = _known(decider, "migrate-set-parameters")
+    parameters = _known(decider, "migration-parameter")
     for (kind, name), text in machine.compat.items():
         flag = parse_boolean(text)
         value = text if flag is None else flag

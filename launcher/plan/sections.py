@@ -188,13 +188,14 @@ def _memory(decider: Decider) -> None:
     members: dict[str, Any] = {}
     for key in ("size", "slots", "maxmem"):
         item = node.get(key)
-        if not isinstance(item, Scalar):
+        if item is None:
             continue
-        number = parse_integer(item.text) if key == "slots" else parse_size(item.text)
-        if number is None:
+        text = item.text if isinstance(item, Scalar) else ""
+        number = parse_integer(text) if key == "slots" else parse_size(text)
+        if number is None or number < 0:
             wanted = "a count" if key == "slots" else "a size"
-            words = f"memory.{key} must be {wanted}, not {item.text!r}"
-            decider.fail(item.place, words, size_hint(item.text))
+            words = f"memory.{key} must be {wanted}, not {said(item)}"
+            decider.fail(item.place, words, size_hint(text))
             continue
         # -m counts MiB unless told otherwise.
         exact = number % _MIB

@@ -36,7 +36,6 @@ _COMMANDS = {
     "netdev": "netdev_add",
     "blockdev": "blockdev-add",
     "export": "block-export-add",
-    "numa": "set-numa-node",
 }
 #: Family → the member that says which kind an entry is, and the one that holds its id.
 TAGS = {
@@ -48,7 +47,6 @@ TAGS = {
     "audiodev": ("driver", "id"),
     "tpmdev": ("type", "id"),
     "export": ("type", "id"),
-    "numa": ("type", ""),
 }
 #: What `-device` knows beside the device's own properties.
 _DEVICE_WORDS = ("bus", "addr")
@@ -150,8 +148,22 @@ class Speaker:
             return frozenset(self.capabilities.schema.all_members(root, kind))
         if family == "chardev":
             return self.capabilities.option_parameters("chardev")
+        if family == "migration-capability":
+            return self._migration_capabilities()
+        if family == "migration-parameter":
+            schema = self.capabilities.schema
+            command = schema.argument_type("migrate-set-parameters")
+            return frozenset(schema.members(command)) if command else frozenset()
         listed = self.capabilities.properties(f"{kind}-accel" if family == "accel" else kind)
         return None if listed is None else frozenset(listed)
+
+    def _migration_capabilities(self) -> frozenset[str]:
+        schema = self.capabilities.schema
+        command = schema.argument_type("migrate-set-capabilities")
+        if command is None:
+            return frozenset()
+        listed = schema[schema.members(command)["capabilities"]["type"]]["element-type"]
+        return frozenset(schema.values(schema.members(listed)["capability"]["type"]))
 
     def _root(self, family: str) -> str | None:
         """The union type that describes a family; None where the binary's schema has none."""
@@ -256,10 +268,7 @@ class Speaker:
                 return self.unknown(word, nested_kind, name) if word == family else None
 
             checker = Checker(schema, unknown)
-            id_member = TAGS[family][1]
-            named = {**members.items}
-            if id_member:
-                named[id_member] = Scalar(key, members.place)
+            named = {**members.items, TAGS[family][1]: Scalar(key, members.place)}
             whole = Mapping(named, members.place, members.keys)
             values = checker.check(root, whole, path, owner)
             self.mistakes += checker.mistakes

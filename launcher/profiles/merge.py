@@ -103,10 +103,9 @@ def _split(root: Mapping, path: str) -> list[str]:
     parts, steps, at = path.split("."), [], root
     while parts:
         # Ids may hold dots: the longest key that exists wins.
-        for length in range(len(parts), 0, -1):
-            key = ".".join(parts[:length])
-            if length == 1 or key in at.items:
-                break
+        joined = {length: ".".join(parts[:length]) for length in range(len(parts), 0, -1)}
+        length = next((n for n, name in joined.items() if name in at.items), 1)
+        key = joined[length]
         steps.append(key)
         parts = parts[length:]
         below = at.get(key)
