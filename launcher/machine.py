@@ -109,11 +109,14 @@ class Machine:
         """
         seconds = self.plan.powerdown_seconds
         asks = powerdown and seconds > 0 and self.plan.tool == "qemu-system"
-        return await self.process.stop(
-            powerdown=(lambda: self.monitor.execute("system_powerdown")) if asks else None,
-            quit=lambda: self.monitor.execute("quit"),
-            deadlines=replace(Deadlines(), powerdown=float(seconds)),
-        )
+        try:
+            return await self.process.stop(
+                powerdown=(lambda: self.monitor.execute("system_powerdown")) if asks else None,
+                quit=self.monitor.quit,
+                deadlines=replace(Deadlines(), powerdown=float(seconds)),
+            )
+        finally:
+            self.monitor.listen_on()
 
     async def close(self) -> None:
         """End QEMU if it still runs, and undo everything that the launch acquired."""

@@ -102,6 +102,27 @@ class Client(QMPClient):
             raise ExecInterruptedError("Disconnected")
         return await self._reply(await self._issue(message))
 
+    def quit(self) -> None:
+        """Send `quit` now, past the queue of what is yet to be sent; for nobody to wait for.
+
+        Raises:
+            ExecInterruptedError: the connection is gone.
+        """
+        if self.runstate is not Runstate.RUNNING:
+            raise ExecInterruptedError("Disconnected")
+        self._do_send(Message({"execute": "quit", "id": self._get_exec_id()}))
+
+    def read(self, go_on: bool) -> None:
+        """Go on reading what QEMU says, or leave it where it is for now."""
+        if self._writer is None or self._writer.transport.is_closing():
+            return
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.ReadTransport)
+        if go_on:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+
     # The rest are qemu.qmp's own names: its hooks, and what they are built on.
 
     def _get_exec_id(self) -> str:

@@ -174,6 +174,25 @@ class Monitor:
             await asyncio.gather(*asking, return_exceptions=True)
         return [_result(c, reply) for (c, _), reply in zip(asked, replies, strict=True)]
 
+    async def quit(self) -> None:
+        """Ask QEMU to end, and leave what it says from now on unread until `listen_on`.
+
+        Its answer, its last events and the end of its monitor would each wake us while it ends, on
+        the CPU on which it does; its end shows on its pidfd, and the rest can be read after it.
+
+        Raises:
+            MonitorError: the connection is gone.
+        """
+        try:
+            self._client.quit()
+        except ExecInterruptedError as error:
+            raise await self._lost("quit") from error
+        self._client.read(False)
+
+    def listen_on(self) -> None:
+        """Read what QEMU said since `quit`."""
+        self._client.read(True)
+
     def mark(self) -> int:
         """The number of the last event so far, for `wait_event(since=...)`."""
         return self._count

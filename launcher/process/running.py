@@ -46,8 +46,6 @@ class Process:
     Attributes:
         pid: its process id.
         pidfd: a file descriptor for it; -1 once it has been reaped.
-        start_time: clock ticks after boot (field 22 of /proc/PID/stat, proc(5)): with the pid it
-            names the process for ever.
         argv: its command line.
         stderr: what it said (`StderrTail`).
         returncode: None while it runs, negative for a signal.
@@ -57,7 +55,6 @@ class Process:
     def __init__(self, pid: int, argv: Sequence[str], stderr_fd: int) -> None:
         self.pid = pid
         self.argv = tuple(argv)
-        self.start_time = _start_time(pid)
         self.stderr = StderrTail()
         self.stderr_fd = stderr_fd
         self.returncode: int | None = None
@@ -248,25 +245,31 @@ class Process:
         import asyncio
 
         assert self._ended is not None
-        deadline = asyncio.get_running_loop().time() + seconds
+        loop = asyncio.get_running_loop()
         doing = asyncio.ensure_future(_done(action))
-        ended = asyncio.ensure_future(self._ended.wait())
-        try:
-            first = asyncio.FIRST_COMPLETED
-            await asyncio.wait({doing, ended}, timeout=seconds, return_when=first)
-            left = max(0.0, deadline - asyncio.get_running_loop().time())
-            if doing.done() and (doing.cancelled() or doing.exception() is not None):
+        limit = asyncio.timeout(seconds)
+        waiting = True
+
+        def done(_task: object) -> None:
+            if waiting and (doing.cancelled() or doing.exception() is not None):
                 # Whatever went wrong with it, the next rung must get its turn.
                 self.ladder.append(f"{name}: {_summary(doing)}")
-                left = min(left, _GRACE)
-            await asyncio.wait({ended}, timeout=left)
-            if self.returncode is None:
-                self.ladder.append(f"{name}: still running")
-            return self.returncode is not None
+                limit.reschedule(min(limit.when() or 0.0, loop.time() + _GRACE))
+
+        try:
+            async with limit:
+                doing.add_done_callback(done)
+                await self._ended.wait()
+        except TimeoutError:
+            self.ladder.append(f"{name}: still running")
         finally:
-            doing.cancel()
-            ended.cancel()
-            await asyncio.gather(doing, ended, return_exceptions=True)
+            waiting = False
+            if not doing.done():
+                doing.cancel()
+                await asyncio.wait({doing})
+            elif not doing.cancelled():
+                doing.exception()  # seen: asyncio would report it
+        return self.returncode is not None
 
 
 async def _done(action: Callable[[], Awaitable[Any]]) -> None:
@@ -276,9 +279,3 @@ async def _done(action: Callable[[], Awaitable[Any]]) -> None:
 def _summary(task: asyncio.Future[Any]) -> str:
     error = None if task.cancelled() else task.exception()
     return f"{type(error).__name__}: {error}" if error else "cancelled"
-
-
-def _start_time(pid: int) -> int:
-    with open(f"/proc/{pid}/stat", "rb") as stat:
-        # The command name, field 2, may itself hold spaces and parentheses.
-        return int(stat.read().rpartition(b")")[2].split()[19])

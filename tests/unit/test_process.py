@@ -49,10 +49,6 @@ def children() -> list[int]:
         return [int(pid) for pid in file.read().split()]
 
 
-def uptime() -> float:
-    return float(Path("/proc/uptime").read_text().split()[0])
-
-
 @pytest.fixture(autouse=True)
 async def nothing_is_left():
     warm = spawn(["/bin/true"], fds={}, env={}, tie=True)  # the tie's own pipe stays, by design
@@ -396,13 +392,6 @@ def test_without_file_descriptors_nothing_stays_behind(tie):
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert set(outcomes) == {"ran", "Too many open files"}
-
-
-@both
-async def test_start_time_names_the_process(tie):
-    process = shell("exec sleep 60", tie=tie, env={"PATH": "/bin"})
-    assert abs(process.start_time / os.sysconf("SC_CLK_TCK") - uptime()) < 5
-    assert process.kill() == -signal.SIGKILL
 
 
 def test_it_is_usable_before_asyncio_is_imported():
