@@ -6,6 +6,9 @@
     options.py    options that several verbs have
     show.py       results on stdout, errors on stderr
     terminal.py   the guest's console on this terminal
+    signals.py    what ends us while a machine is ours
+    session.py    one `run`, from the spawned QEMU to its end
+    reports.py    the file of `--report`
     run.py, plan.py, check.py, verify.py, machines.py, platforms.py, host.py, schema.py: the verbs
 
 No traceback reaches a user: `main` turns whatever is raised into lines and an exit status.
@@ -44,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _open_streams()
         return _guarded(words, own_process=argv is None)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:
         forget_stdout()
         return NO_READER
@@ -53,8 +58,6 @@ def _guarded(words: list[str], *, own_process: bool) -> int:
     """The exit status, whatever happens but the loss of stdout."""
     try:
         return _dispatch(words, own_process=own_process)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
         raise
     except SystemExit as end:  # argparse has printed the help

@@ -53,43 +53,35 @@ def run(options: argparse.Namespace) -> int:
     prepared = prepare_now(load(request_of(options)))
     _check_plan(options, prepared.plan)
     from launcher.begin import begin
+    from launcher.cli.signals import note_signals
 
     clock["planned"] = time.monotonic()
-    _end_on_signals()
+    noted = note_signals()
     started = begin(prepared, named=True, detached=options.detach)
     clock["spawned"] = time.monotonic()
+    kept = False
     try:
-        status = _attend(options, started, clock)
-    except BaseException:
-        # Whatever it was, and wherever: nothing stays. After a clean end this does nothing.
-        started.abandon()
-        raise
-    if options.detach and status == 0:
+        status = _attend(options, started, clock, noted)
+        kept = options.detach and status == 0
+    finally:
+        if not kept:
+            # Whatever came, and wherever: nothing stays. After a clean end this does nothing.
+            started.abandon()
+    if kept:
         _show_detached(options, started)
     return status
 
 
-def _end_on_signals() -> None:
-    """Until there is a loop that takes them: a signal ends us as an exception, and undoes all."""
-    import signal
-
-    def leave(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, leave)
-
-
-def _attend(options: argparse.Namespace, started: Started, clock: dict[str, float]) -> int:
+def _attend(
+    options: argparse.Namespace, started: Started, clock: dict[str, float], noted: list[int]
+) -> int:
     import asyncio
     import gc
 
     from launcher.cli.session import Session
 
     gc.enable()
-
-    session = Session(options, started, clock)
+    session = Session(options, started, clock, noted)
     try:
         return asyncio.run(session.live())
     except VerdictError as error:

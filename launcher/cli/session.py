@@ -9,10 +9,12 @@ import time
 
 from launcher.cli.reports import write_report
 from launcher.cli.show import note, out_json, show_report
+from launcher.cli.signals import ignore_signals, take_signals
 from launcher.cli.terminal import Keys, Screen, is_ours
+from launcher.diagnose import died
 from launcher.errors import LauncherError, MonitorError, QEMUError
 from launcher.process import describe_exit
-from launcher.start import attach, died, refuse
+from launcher.start import attach, refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
+    from launcher.begin import Started
+    from launcher.machine import Machine
     from launcher.report import Report
-    from launcher.start import Machine, Started
 
 #: Seconds for the last bytes of a console whose machine has ended.
 _LAST_WORDS = 2.0
@@ -35,14 +38,20 @@ class Session:
         options: of `run`.
         started: the spawned QEMU.
         clock: when `run` began, had planned and had spawned, in seconds (time.monotonic).
+        noted: signals that came before there was a loop.
     """
 
     def __init__(
-        self, options: argparse.Namespace, started: Started, clock: dict[str, float]
+        self,
+        options: argparse.Namespace,
+        started: Started,
+        clock: dict[str, float],
+        noted: list[int],
     ) -> None:
         self.options = options
         self.started = started
         self.clock = clock
+        self._noted = noted
         self._report: Report | None = None
         self._status = 0
         self._attending = False
@@ -58,28 +67,25 @@ class Session:
         self._stop = asyncio.Event()
         self._now = asyncio.Event()
         self._kindly = True
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
-                continue  # started by nohup, to outlive its terminal
-            loop.add_signal_handler(number, self._signalled, number)
         self._body = asyncio.ensure_future(self._launch())
+        take_signals(asyncio.get_running_loop(), self._noted, self._end)
         try:
             return await self._body
         except asyncio.CancelledError:
             return self._status
 
-    def _signalled(self, number: int) -> None:
-        if not self._stop.is_set():
-            self._status = 128 + number if number == signal.SIGINT else 0
-        self._end(kindly=number != signal.SIGINT)
+    def _end(self, number: int) -> None:
+        """Stop the machine, as that signal asks; at the second call at once.
 
-    def _end(self, *, kindly: bool) -> None:
-        """Stop the machine; at the second call at once."""
+        To be told to stop is a good end for a machine that just runs, and none for one that was
+        starting, or that was to show something.
+        """
         if self._stop.is_set():
             self._now.set()
             return
-        self._kindly = kindly
+        done = self._attending and self.options.until is None and number != signal.SIGINT
+        self._status = 0 if done else 128 + number
+        self._kindly = number != signal.SIGINT
         self._stop.set()
         if not self._attending and self._body is not None:
             self._body.cancel()
@@ -156,6 +162,8 @@ class Session:
 
     async def _let_go(self, machine: Machine) -> None:
         """The machine goes on without us; its name and directory stay."""
+        # From here on there is nothing left to stop: the exit status must say that it runs.
+        ignore_signals(asyncio.get_running_loop())
         await machine.monitor.close()
         machine.resources.release(keep_directory=True)
 
@@ -196,7 +204,7 @@ class Session:
             if asks
             else "console: Ctrl-] stops the machine"
         )
-        return Keys(machine.console, 0, lambda: self._end(kindly=True))
+        return Keys(machine.console, 0, lambda: self._end(signal.SIGTERM))
 
     async def _wait(self, machine: Machine, screen: Screen) -> int:
         """The exit status, once there is a reason to end and the machine has ended."""
@@ -246,7 +254,8 @@ class Session:
         """The ladder; from the second call of `_end` on without asking the guest."""
         wants = kindly and machine.plan.powerdown_seconds > 0
         if wants and sys.stderr.isatty():
-            note(f"\nasking the guest to power down ({machine.plan.powerdown_seconds} s)")
+            # The terminal may be raw.
+            note(f"\r\nasking the guest to power down ({machine.plan.powerdown_seconds} s)\r")
         stopping = asyncio.ensure_future(machine.stop(powerdown=kindly))
         await self._first(stopping, self._now.wait())
         if not stopping.done():

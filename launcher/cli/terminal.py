@@ -108,9 +108,10 @@ class Keys:
     def __enter__(self) -> Keys:
         self._before = termios.tcgetattr(self._fd)
         raw = termios.tcgetattr(self._fd)
-        # As cfmakeraw(3), but with output processing: our own words go to the same terminal.
+        # As cfmakeraw(3): the guest sends both CR and LF, and so must we while this lasts.
         off = termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON
         raw[0] &= ~(off | termios.INLCR | termios.IGNCR)
+        raw[1] &= ~termios.OPOST
         raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
         termios.tcsetattr(self._fd, termios.TCSADRAIN, raw)
         asyncio.get_running_loop().add_reader(self._fd, self._read)

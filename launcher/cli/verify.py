@@ -13,6 +13,8 @@ from launcher.errors import InputError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Coroutine
+    from typing import Any
 
     from launcher.begin import Started
     from launcher.report import Report
@@ -50,29 +52,43 @@ def verify(options: argparse.Namespace) -> int:
 def _verify_profile(options: argparse.Namespace) -> Report:
     """Start paused, read everything back, quit; the guest runs no instruction."""
     from launcher.begin import begin
+    from launcher.cli.signals import note_signals
     from launcher.prepare import load, prepare_now
 
-    started = begin(prepare_now(load(request_of(options, options.target))))
+    prepared = prepare_now(load(request_of(options, options.target)))
+    noted = note_signals()
+    started = begin(prepared)
     try:
         import asyncio
 
-        return asyncio.run(_read_back(started))
+        return asyncio.run(_until_signal(_read_back(started), noted))
+    except asyncio.CancelledError:
+        raise SystemExit(128 + noted[0]) from None
     finally:
         started.abandon()
 
 
-async def _read_back(started: Started) -> Report:
+async def _until_signal(work: Coroutine[Any, Any, Report], noted: list[int]) -> Report:
+    """Cancelled by a signal, `work` ends its machine on the way out."""
     import asyncio
-    import signal
 
+    from launcher.cli.signals import take_signals
+
+    task = asyncio.ensure_future(work)
+
+    def end(number: int) -> None:
+        noted.append(number)
+        task.cancel()
+
+    take_signals(asyncio.get_running_loop(), noted[:], end)
+    return await task
+
+
+async def _read_back(started: Started) -> Report:
     from launcher.diagnose import died
     from launcher.errors import MonitorError
     from launcher.start import attach
 
-    task = asyncio.current_task()
-    assert task is not None
-    # Cancelled, it ends its machine on the way out.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     machine = await attach(started)
     try:
         return await machine.verify()
