@@ -73,6 +73,9 @@ def read_file(folder: int, name: str) -> bytes:
 def write_atomically(folder: int, name: str, data: bytes, path: str) -> None:
     """Replace the file `name` in the directory fd `folder`: all of `data`, or the old file.
 
+    Not synced: what is in a runtime directory means nothing after a reboot (records name their
+    boot), and where it is a disk's a sync costs a millisecond before QEMU is started.
+
     Raises:
         HostError: it cannot be written; `path` is the directory's name for the message.
     """
@@ -84,7 +87,6 @@ def write_atomically(folder: int, name: str, data: bytes, path: str) -> None:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(fd, rest) :]
-            os.fsync(fd)
         finally:
             os.close(fd)
         os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
