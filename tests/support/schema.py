@@ -47,7 +47,17 @@ _PLAIN = {"uuid", "display", "kernel", "initrd", "append", "dtb", "bios", "seria
 
 def parse_keyval(text: str, head: str) -> dict[str, str]:
     """`head,key=value,…` with `,,` for a comma, written again from QEMU's docs (qemu-option.c)."""
-    parts = [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
+    parts, rest = [""], text
+    while rest:
+        if rest.startswith(",,"):
+            parts[-1] += ","
+            rest = rest[2:]
+        elif rest[0] == ",":
+            parts.append("")
+            rest = rest[1:]
+        else:
+            parts[-1] += rest[0]
+            rest = rest[1:]
     found = {}
     for number, part in enumerate(parts):
         key, equals, value = part.partition("=")
