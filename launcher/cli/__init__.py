@@ -9,7 +9,9 @@
     signals.py    what ends us while a machine is ours
     session.py    one `run`, from the spawned QEMU to its end
     reports.py    the file of `--report`
-    run.py, plan.py, check.py, verify.py, machines.py, platforms.py, host.py, schema.py: the verbs
+
+The verbs are in run.py, plan.py, check.py, verify.py, platforms.py, host.py, schema.py, machines.py
+(ps, stop) and talk.py (console, qmp).
 
 No traceback reaches a user: `main` turns whatever is raised into lines and an exit status.
 """

@@ -33,12 +33,12 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "ps": ("machines", "the machines of this user", "qemu-launcher ps --format json"),
     "stop": ("machines", "stop machines, the kind way first", "qemu-launcher stop web"),
     "console": (
-        "machines",
+        "talk",
         "the serial console of a detached machine",
         "qemu-launcher console web",
     ),
     "qmp": (
-        "machines",
+        "talk",
         "send one QMP command to a machine",
         "qemu-launcher qmp web query-status",
     ),

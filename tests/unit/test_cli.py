@@ -13,8 +13,8 @@ import pytest
 
 import launcher
 from launcher.cli import main
-from launcher.cli.machines import parse_arguments
 from launcher.cli.show import error_lines
+from launcher.cli.talk import parse_arguments
 from launcher.cli.verbs import VERBS
 from launcher.errors import HostError, InputError, InputErrors, LaunchError, Place
 from tests.support.records import ROOT
