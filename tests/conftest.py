@@ -6,8 +6,15 @@ import os
 import sys
 
 import pytest
+from hypothesis import settings
 
 from tests.support.records import RELEASES, capabilities_of, catalogue
+
+# Inputs for each property: enough to find what is likely, few enough for every run. A deadline in
+# wall clock time would fail on a busy machine; what must be quick is measured where it matters.
+settings.register_profile("usual", max_examples=50, deadline=None)
+settings.register_profile("full", max_examples=2000, deadline=None)
+settings.load_profile("full" if os.environ.get("QEMU_LAUNCHER_FULL") else "usual")
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
