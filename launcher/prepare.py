@@ -145,7 +145,12 @@ def parse_setting(text: str) -> tuple[str, Node]:
     if value[:1] in ("[", "{"):
         from launcher.files import parse_yaml
 
-        return path, parse_yaml(f"v: {value}", place.file).items["v"]
+        try:
+            return path, parse_yaml(f"v: {value}", place.file).items["v"]
+        except InputError as error:
+            # Lines and columns are those of no file that the user has.
+            words, hint = error.message, error.hint
+            raise InputError(words, place=place, hint=hint, code=error.code) from None
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         return path, Scalar(value[1:-1], place, plain=False)
     return path, Scalar(value, place)
@@ -189,10 +194,11 @@ def choose_platform(
         return NATIVE
     if "/" in node.text or node.text.endswith((".yaml", ".yml")):
         from launcher.files import read_yaml
-        from launcher.profiles.merge import beside
+        from launcher.profiles.merge import beside, read_named
 
-        read = read or read_yaml
-        return platform_from_file(catalogue, read(beside(node.place, node.text)))
+        path = beside(node.place, node.text)
+        tree = read_named(read or read_yaml, path, node.place, "platform")
+        return platform_from_file(catalogue, tree)
     return find_platform(catalogue, node.text, node.place)
 
 

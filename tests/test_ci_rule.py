@@ -44,6 +44,7 @@ def project(tmp_path):
 
 def run(project, *arguments: str, ci: bool) -> tuple[int, str]:
     env = {name: value for name, value in os.environ.items() if name != "CI"}
+    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", *arguments]
     done = subprocess.run(
         words,

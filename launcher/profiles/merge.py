@@ -30,6 +30,21 @@ def beside(place: Place, path: str) -> str:
     return os.path.join(os.path.dirname(place.file), path)
 
 
+def read_named(read: Read, path: str, place: Place, what: str) -> Mapping:
+    """The tree of a file that another one names at `place`.
+
+    Raises:
+        InputError: as `read`; that there is no such file is told where it is named.
+    """
+    try:
+        return read(path)
+    except InputError as error:
+        if error.place is None or error.place.file != path or error.place.line:
+            raise
+        words, hint = f"{what} {path}: {error.message}", error.hint
+        raise InputError(words, place=place, hint=hint, code=error.code) from None
+
+
 def extend(root: Mapping, read: Read, trail: tuple[str, ...] = ()) -> Mapping:
     """`root` merged over the profiles that it extends.
 
@@ -51,14 +66,7 @@ def extend(root: Mapping, read: Read, trail: tuple[str, ...] = ()) -> Mapping:
             raise InputError(f"extends itself: {chain}", place=base.place, code="extends")
         if len(here) > _MAX_BASES:
             raise InputError(f"extends more than {_MAX_BASES} profiles deep", place=base.place)
-        try:
-            tree = extend(read(path), read, here)
-        except InputError as error:
-            if error.place is None or error.place.file != path or error.place.line:
-                raise
-            raise InputError(
-                f"extends {path}: {error.message}", place=base.place, hint=error.hint
-            ) from None
+        tree = extend(read_named(read, path, base.place, "extends"), read, here)
         merged = tree if merged is None else merge(merged, tree)
     items = {k: v for k, v in root.items.items() if k != "extends"}
     own = Mapping(items, root.place, root.keys)
