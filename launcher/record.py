@@ -31,17 +31,33 @@ if TYPE_CHECKING:
 
     _Init = Callable[..., None]
 else:
+    #: So many values of a class are made by the general way before it gets one of its own, which
+    #: takes as long to compile as fifty of them.
+    _FEW = 32
 
-    def _init_of(fields, defaults):
-        """`__init__` of one class. Thousands of records make one plan: all at once, no setattr."""
-        count = len(fields)
+    def _init_of(cls, fields, defaults):
+        """`__init__` of one class: the general one, until many values of it have been made."""
+        left = _FEW
 
         def init(self, *args, **kwargs):
-            if kwargs or len(args) != count:
+            nonlocal left
+            left -= 1
+            if not left:
+                cls.__init__ = _compiled(fields, defaults)
+            if kwargs or len(args) != len(fields):
                 args = _complete(self, args, kwargs, fields, defaults)
             self.__dict__.update(zip(fields, args, strict=True))
 
         return init
+
+    def _compiled(fields, defaults):
+        """`__init__` as one would write it: a plan makes thousands of records."""
+        words = [f"{name}=_defaults[{name!r}]" if name in defaults else name for name in fields]
+        lines = [f"def __init__(self, {', '.join(words)}):", " _own = self.__dict__"]
+        lines += [f" _own[{name!r}] = {name}" for name in fields]
+        made = {"_defaults": defaults}
+        exec("\n".join(lines), made)  # noqa: S102 (of nothing but our own classes' field names)
+        return made["__init__"]
 
     def _complete(value, args, kwargs, fields, defaults):
         """The values of all fields, in order."""
@@ -92,10 +108,12 @@ else:
                 if isinstance(cls.__dict__[name], (list, dict, set)):
                     raise TypeError(f"{cls.__name__}.{name}: a mutable default is shared")
                 defaults[name] = cls.__dict__[name]
+            elif defaults:
+                raise TypeError(f"{cls.__name__}.{name} needs a default, as those before it have")
         cls.__record_fields__ = inherited + own
         cls.__record_defaults__ = defaults
         cls.__match_args__ = inherited + own
-        cls.__init__ = _init_of(cls.__record_fields__, defaults)
+        cls.__init__ = _init_of(cls, cls.__record_fields__, defaults)
         cls.__setattr__ = _set
         cls.__eq__ = _eq
         cls.__hash__ = _hash

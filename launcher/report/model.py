@@ -113,7 +113,8 @@ def _verdict(value: Value, seen: Observation | None) -> Judged:
         return Judged(value, "absent", None, seen.reason or "QEMU has no such value")
     if seen.state == "unreadable":
         return Judged(value, "unobservable", None, seen.reason)
-    wanted = dict(value.observer.reads_as).get(as_text(value.written))
+    kept_as = value.observer.reads_as
+    wanted = dict(kept_as).get(as_text(value.written)) if kept_as else None
     if wanted is not None:
         agree, reason = as_text(seen.value) == wanted, f"QEMU keeps it as {wanted}"
     else:
@@ -130,6 +131,8 @@ def same(planned: Any, observed: Any) -> bool:
     QEMU spells booleans on/off or true/false, numbers as text, and links to objects as QOM
     paths (`/objects/ram` since 7.2, `ram` before).
     """
+    if planned is observed:
+        return True
     if isinstance(planned, dict) and isinstance(observed, dict):
         return all(k in observed and same(v, observed[k]) for k, v in planned.items())
     if isinstance(planned, (list, tuple)):

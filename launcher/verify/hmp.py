@@ -37,22 +37,24 @@ def parse_qtree(text: str) -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     owners: list[tuple[int, str]] = []  # (indentation, id) of the devices around this line
+    # Where the lines go that follow: QEMU prints a device's properties before the buses below it
+    # (qdev_print in softmmu/qdev-monitor.c).
+    here: dict[str, Any] | None = None
     for line in text.splitlines():
         body = line.lstrip()
-        indent = len(line) - len(body)
         if body.startswith("dev: "):
+            indent = len(line) - len(body)
             kind, _, rest = body[5:].partition(", id ")
             key = rest.strip().strip('"')
             owners = [o for o in owners if o[0] < indent]
             if not key and owners and kind.startswith("virtio"):
                 key = owners[-1][1]
             owners.append((indent, key))
-            found.setdefault(key, {})
-            continue
-        name, equals, value = body.partition(" = ")
-        owner = next((key for depth, key in reversed(owners) if depth < indent), "")
-        if equals and owner:
-            found[owner].setdefault(name, _qtree_value(value))
+            here = found.setdefault(key, {}) if key else None
+        elif here is not None:
+            name, equals, value = body.partition(" = ")
+            if equals and name not in here:
+                here[name] = _qtree_value(value)
     return found
 
 

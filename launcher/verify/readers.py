@@ -164,14 +164,14 @@ class _Qom:
         tree = trees.get(qom_path(value))
         if tree is not None:
             return _dig(tree, name)
-        single = _Qom._single(value)
-        if single in singles:
-            return _single_answer(singles[single], name)
+        if value.family == "device" and value.id in devices:
+            return _found(devices[value.id], name)
         if value.observer.bulk in bulk:
             entry = bulk[value.observer.bulk].get(value.id, {})
             return _found(entry, value.observer.bulk_as or name)
-        if value.family == "device" and value.id in devices:
-            return _found(devices[value.id], name)
+        single = _Qom._single(value)
+        if single in singles:
+            return _single_answer(singles[single], name)
         return None
 
 

@@ -42,6 +42,34 @@ def test_wrong_calls_are_refused(args, named):
         Point(*args, **named)
 
 
+@record
+class Sample:
+    values: tuple[int, ...]
+    name: str = "n"
+    own: int = 3
+
+
+def test_the_hundredth_is_made_as_the_first():
+    made = [Sample((number,), own=4) for number in range(100)] + [Sample((0,)), Sample((1,), "m")]
+    assert [one.values for one in made] == [*((number,) for number in range(100)), (0,), (1,)]
+    assert {(one.name, one.own) for one in made} == {("n", 4), ("n", 3), ("m", 3)}
+    assert made[0] == made[-2].__class__((0,), "n", 4)
+    for args, named in [((), {}), ((1, 2, 3, 4), {}), ((1,), {"values": 1}), ((1,), {"z": 1})]:
+        with pytest.raises(TypeError):
+            Sample(*args, **named)
+    with pytest.raises(AttributeError, match="frozen"):
+        made[50].name = "x"
+
+
+def test_what_follows_a_default_needs_one():
+    with pytest.raises(TypeError, match="needs a default"):
+
+        @record
+        class Wrong:
+            a: int = 1
+            b: int
+
+
 def test_nothing_can_be_assigned():
     with pytest.raises(AttributeError, match="frozen"):
         Point(1).x = 2
