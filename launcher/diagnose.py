@@ -10,10 +10,11 @@ the same words.
 from __future__ import annotations
 
 from launcher.command import option_at
+from launcher.display import printable
 from launcher.errors import CommandError, LaunchError, QEMUError
 from launcher.plan import Descriptor
 from launcher.probe import ask_throwaway
-from launcher.process import describe_exit, meaningful_lines, printable
+from launcher.process import describe_exit, meaningful_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -266,7 +266,8 @@ def _not_qemu(binary: str, argv: list[str], process: Any, words: str) -> LaunchE
 
 def _killed(binary: str, argv: list[str], process: Any) -> LaunchError:
     """A QEMU that one of our questions ended: a bug of it, or modules that are not its own."""
-    from launcher.process import describe_exit, printable
+    from launcher.display import printable
+    from launcher.process import describe_exit
 
     lines = list(process.stderr.lines)
     said = [line for line in lines if line.strip()]

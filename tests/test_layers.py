@@ -19,7 +19,7 @@ TOP = os.path.join(ROOT, "launcher")
 #: Rooms, floor by floor: each may import from the floors below it, never from its own or above.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("record",),
-    ("errors", "flat"),
+    ("errors", "flat", "display"),
     ("nodes",),
     ("qapi",),
     ("platforms", "capabilities", "index"),
@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 #: Rooms whose modules take values and give values.
 PURE = (
-    *("record", "errors", "flat", "nodes", "qapi", "platforms", "capabilities", "index"),
+    *("record", "errors", "flat", "display", "nodes", "qapi", "platforms", "capabilities", "index"),
     *("profiles", "plan", "command", "report"),
 )
 #: What a pure room may not import. `os` is allowed for `os.path` alone, on which names of files

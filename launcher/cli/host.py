@@ -34,7 +34,8 @@ def host(options: argparse.Namespace) -> int:
     if options.format == "json":
         out_json(found)
         return 0
-    from launcher.report import printable, table
+    from launcher.display import printable
+    from launcher.report import table
 
     judged = found.pop("features", {})
     rows = [row for name, value in found.items() for row in _rows(name, value)]
@@ -75,7 +76,8 @@ def _sorted_out(names: list[str]) -> tuple[list[str], list[str]]:
 
 def _rows(name: str, value: Any) -> Iterator[tuple[str, str]]:
     """One row for each value, nested names joined by dots."""
-    from launcher.report import as_text, printable
+    from launcher.display import printable
+    from launcher.report import as_text
 
     if isinstance(value, dict) and value:
         for key, inner in value.items():

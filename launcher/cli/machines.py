@@ -40,7 +40,8 @@ def ps(options: argparse.Namespace) -> int:
     if not found:
         note("no machine runs")
         return 0
-    from launcher.report import printable, table
+    from launcher.display import printable
+    from launcher.report import table
 
     rows = [
         [

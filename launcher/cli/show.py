@@ -94,7 +94,7 @@ def show_error(error: LauncherError) -> None:
 
 def error_lines(error: LauncherError) -> Iterable[str]:
     """`file:line:column: error: …`, the source line with a caret, evidence, and the hint."""
-    from launcher.report import printable
+    from launcher.display import printable
 
     where = f"{error.place}: " if error.place is not None else ""
     yield printable(f"{where}error: {error.message}")
@@ -117,7 +117,7 @@ def error_lines(error: LauncherError) -> Iterable[str]:
 
 def source_lines(place: Place) -> Iterable[str]:
     """The line of the file and a caret below the column; nothing when it cannot be read."""
-    from launcher.report import printable
+    from launcher.display import printable
 
     text = _line(place)
     if text is None or place.column > len(text) + 1:

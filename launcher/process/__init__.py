@@ -17,7 +17,6 @@ from launcher.process.stderr import (
     StderrTail,
     describe_exit,
     meaningful_lines,
-    printable,
 )
 
 __all__ = [
@@ -27,6 +26,5 @@ __all__ = [
     "StderrTail",
     "describe_exit",
     "meaningful_lines",
-    "printable",
     "spawn",
 ]

@@ -11,7 +11,7 @@ from launcher.report.model import (
     same,
 )
 from launcher.report.shapes import head_json, judged_json, plan_json, report_json
-from launcher.report.text import argv_text, plan_text, printable, report_text, table, wrong_text
+from launcher.report.text import argv_text, plan_text, report_text, table, wrong_text
 
 __all__ = [
     "VERDICTS",
@@ -26,7 +26,6 @@ __all__ = [
     "judged_json",
     "plan_json",
     "plan_text",
-    "printable",
     "report_json",
     "report_text",
     "same",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.display import printable
 from launcher.report.model import as_text
 from launcher.report.shapes import observer_name
 
@@ -21,13 +22,6 @@ _MARKS = {
     "unobservable": "\x1b[33m",
 }
 _END = "\x1b[0m"
-
-
-def printable(text: str) -> str:
-    """`text` with control and bidirectional characters escaped: it may be a guest's or QEMU's."""
-    return "".join(
-        c if c.isprintable() and not "\u202a" <= c <= "\u2069" else f"\\x{ord(c):02x}" for c in text
-    )
 
 
 def shorten(value: Any) -> str:

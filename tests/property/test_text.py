@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher.display import printable
 from launcher.errors import Place
 from launcher.files import parse_yaml
 from launcher.nodes import from_python, plain_value
@@ -20,7 +21,6 @@ from launcher.qapi import (
     parse_json,
     parse_size,
 )
-from launcher.report import printable
 from launcher.report.text import quote
 from tests.property.strategies import any_text, hostile_text, json_values, keys, write_yaml
 from tests.support.schema import parse_keyval

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from launcher.command import render_argv
+from launcher.display import printable
 from launcher.errors import InputErrors, LauncherError
 from launcher.plan import Plan
 from launcher.qapi import format_json
-from launcher.report import as_text, printable
+from launcher.report import as_text
 from launcher.report.shapes import observer_name
 from tests.support.records import RUNTIME
 

@@ -25,7 +25,6 @@ from launcher.process import (
     StderrTail,
     describe_exit,
     meaningful_lines,
-    printable,
     spawn,
 )
 
@@ -247,23 +246,6 @@ def test_the_error_is_found_and_taken_apart(lines, argv, expected):
 )
 def test_an_exit_status_in_words(returncode, words):
     assert describe_exit(returncode) == words
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain, ünïcode, 漢字", "plain, ünïcode, 漢字"),
-        ("\x1b]0;pwn\a", "\\x1b]0;pwn\\x07"),
-        ("a\nb\r\tc\x7f", "a\\nb\\r\\tc\\x7f"),
-        ("c1 \x9b31m", "c1 \\x9b31m"),
-        ("\u202egnp.exe\u2066\u200f", "\\u202egnp.exe\\u2066\\u200f"),
-        ("line\u2028separator", "line\\u2028separator"),
-        ("\udcff", "\\udcff"),
-    ],
-)
-def test_nothing_that_steers_a_terminal_is_shown(text, shown):
-    assert printable(text) == shown
-    assert printable(text).isprintable()
 
 
 # Spawning

@@ -21,7 +21,6 @@ from launcher.report import (
     judge,
     plan_json,
     plan_text,
-    printable,
     report_json,
     report_text,
     same,
@@ -209,7 +208,7 @@ def test_report_without_values(plan):
 def test_only_what_is_wrong(report):
     assert wrong_text(report) == (
         'iothread io0 b: planned x<y>&"z"\\x1b[31m (profile:3), observed other\n'
-        "iothread io0 c: planned [1,2,3] (profile:3), observed nothing (no\\x0aproperty)\n"
+        "iothread io0 c: planned [1,2,3] (profile:3), observed nothing (no\\nproperty)\n"
         "x has invalid class name \\x1b[0m"
     )
 
@@ -295,11 +294,6 @@ def test_quoting_as_the_shell_reads_it(word):
     import shlex
 
     assert shlex.split(quote(word)) == [word]
-
-
-def test_printable():
-    assert printable("a\x1b[31m\u202eb\u2066\n") == "a\\x1b[31m\\x202eb\\x2066\\x0a"
-    assert printable("ж 😀") == "ж 😀"
 
 
 def test_shorten():
