@@ -125,9 +125,14 @@ def _record(prepared: Prepared, held: Resources, pid: int | None, detached: bool
     if directory is None:
         return
     from launcher.host.state import MachineState
-    from launcher.plan.kept import keep_plan
 
     plan = prepared.plan
+    kept = None
+    if pid is not None:
+        # While it starts there is nothing to verify, and QEMU waits for this file.
+        from launcher.plan.kept import keep_plan
+
+        kept = keep_plan(plan)
     control = "qmp" if detached else "qmp-control"
     directory.write_state(
         MachineState(
@@ -142,7 +147,6 @@ def _record(prepared: Prepared, held: Resources, pid: int | None, detached: bool
             else "",
             profile=os.path.abspath(prepared.loaded.profile_file),
             platform=plan.platform,
-            # While it starts there is nothing to verify, and QEMU waits for this file.
-            plan=None if pid is None else keep_plan(plan),
+            plan=kept,
         )
     )

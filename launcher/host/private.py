@@ -12,10 +12,6 @@ import stat
 
 from launcher.errors import HostError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import socket
-
 UNIX_PATH_BYTES = 107
 """The longest path that sockaddr_un holds with its closing NUL (unix(7))."""
 
@@ -95,8 +91,8 @@ def write_atomically(folder: int, name: str, data: bytes, path: str) -> None:
         raise HostError(f"{path}/{name} cannot be written: {error.strerror}") from error
 
 
-def bind_listener(folder: int, path: str, name: str, *, reachable: bool = True) -> socket.socket:
-    """A listening unix socket, mode 0600 from its first moment, for QEMU to take over as fd.
+def bind_listener(folder: int, path: str, name: str, *, reachable: bool = True) -> int:
+    """The fd of a listening unix socket, mode 0600 from its first moment, for QEMU to take over.
 
     Bound by us because a QEMU given the path steals it from one that has it; here the second
     gets EADDRINUSE. QEMU removes the path when it quits.
@@ -111,7 +107,8 @@ def bind_listener(folder: int, path: str, name: str, *, reachable: bool = True) 
     Raises:
         HostError: the path is too long for others, in use, or the directory is not writable.
     """
-    import socket
+    # Not socket, whose import takes 5 ms before QEMU is started: this is what it wraps.
+    from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
     full = os.path.join(path, name)
     fits = len(os.fsencode(full)) <= UNIX_PATH_BYTES
@@ -122,7 +119,7 @@ def bind_listener(folder: int, path: str, name: str, *, reachable: bool = True) 
             hint="use a shorter machine name, or set XDG_RUNTIME_DIR to a shorter directory",
             code="path",
         )
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
         # The mode of the file follows that of the socket: no umask to change, no moment between.
         os.fchmod(listener.fileno(), 0o600)
@@ -132,7 +129,7 @@ def bind_listener(folder: int, path: str, name: str, *, reachable: bool = True) 
         listener.close()
         what = "is in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
         raise HostError(f"socket {full} cannot be bound: {what}", code="path") from error
-    return listener
+    return listener.detach()
 
 
 def connect_path(folder: int, name: str) -> str:

@@ -11,6 +11,7 @@ from launcher.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     import socket
     from collections.abc import Callable, Iterable
     from types import TracebackType
@@ -54,15 +55,28 @@ class Resources:
 
     Attributes:
         fds: by the names of the wants, QEMU's ends: for `pass_fds`, and for `fd=@name@` in argv.
-        sockets: our ends of the socketpairs.
         directory: the machine's directory, when a name was claimed.
     """
 
     def __init__(self) -> None:
         self.fds: dict[str, int] = {}
-        self.sockets: dict[str, socket.socket] = {}
+        self._ends: dict[str, _socket.socket] = {}
+        self._sockets: dict[str, socket.socket] = {}
         self.directory: runtime.MachineDirectory | None = None
         self._steps: list[tuple[bool, Callable[[], None]]] = []
+
+    @property
+    def sockets(self) -> dict[str, socket.socket]:
+        """By the names of the wants, our ends of the socketpairs."""
+        if self._ends:
+            # Only now: the import takes 5 ms, and QEMU should be starting by then.
+            import socket
+
+            for name, end in self._ends.items():
+                self._sockets[name] = ours = socket.socket(fileno=end.detach())
+                self.keep(ours.close)
+            self._ends.clear()
+        return self._sockets
 
     def hand_over(self) -> None:
         """Close our copies of QEMU's ends once it has been started.
@@ -83,6 +97,10 @@ class Resources:
         if keep_directory and self.directory is not None:
             self.directory.release()
         self._undo(only_handed=False)
+
+    def hold_end(self, name: str, end: _socket.socket) -> None:
+        """Our end of a socketpair, for `sockets`."""
+        self._ends[name] = end
 
     def keep(self, step: Callable[[], None], *, handed: bool = False) -> None:
         """Remember how to undo something; `handed` is for what QEMU has its own copy of."""
@@ -156,21 +174,19 @@ def _keep(held: Resources, fd: int) -> int:
 
 
 def _socketpair(held: Resources, want: Want) -> int:
-    import socket
+    from _socket import socketpair
 
-    ours, theirs = socket.socketpair()
+    ours, theirs = socketpair()
     held.keep(ours.close)
     held.keep(theirs.close, handed=True)
-    held.sockets[want.name] = ours
+    held.hold_end(want.name, ours)
     return theirs.fileno()
 
 
 def _listener(held: Resources, want: Want) -> int:
     if held.directory is None:
         raise ValueError(f"{want!r}: a listener lives in a machine's directory; name one")
-    listener = held.directory.bind_listener(want.name, reachable=want.reachable)
-    held.keep(listener.close, handed=True)
-    return listener.fileno()
+    return _keep(held, held.directory.bind_listener(want.name, reachable=want.reachable))
 
 
 def _file(held: Resources, want: Want) -> int:

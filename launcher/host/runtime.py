@@ -31,13 +31,6 @@ from launcher.host.state import MachineState, running_pid, start_time
 from launcher.qapi import format_json, parse_json
 from launcher.record import as_dict, record, replace
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import socket
-
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
-"""What a machine may be called; it becomes a folder's name, an MQTT topic level and `-name`."""
-
 _STATE, _HOLDER = "state.json", "holder"
 _PATIENCE = 2.0
 """Seconds that a launcher tries to learn who holds a name; microseconds are usual."""
@@ -66,14 +59,15 @@ class Machine:
 
 
 def check_name(name: str) -> str:
-    """The name, when it is one.
+    """The name, when it is one: it becomes a folder's name, an MQTT topic level and `-name`.
 
     Raises:
         InputError: it is not.
     """
-    import re
-
-    if re.fullmatch(NAME, name, re.ASCII) is None:
+    # Without a regular expression: importing re takes 5 ms before QEMU is started.
+    letters = name.replace(".", "").replace("_", "").replace("-", "")
+    usual = letters.isascii() and letters.isalnum() and name[:1].isalnum()
+    if not usual or len(name) > 63:
         hint = "letters, digits, '.', '_' and '-', at most 63, starting with a letter or digit"
         raise InputError(f"{name!r} cannot be a machine's name", hint=hint, code="name")
     return name
@@ -112,8 +106,8 @@ class MachineDirectory:
         """The state on record, or None."""
         return _read_state(self.fd)
 
-    def bind_listener(self, name: str, *, reachable: bool = True) -> socket.socket:
-        """A listening unix socket `name` in this directory (see `bind_listener`)."""
+    def bind_listener(self, name: str, *, reachable: bool = True) -> int:
+        """The fd of a listening unix socket `name` in this directory (see `bind_listener`)."""
         return bind_listener(self.fd, self.path, name, reachable=reachable)
 
     def release(self) -> None:

@@ -181,7 +181,7 @@ def test_the_loser_touches_nothing():
     held = runtime.claim("web")
     state = state_of(pid=os.getpid())
     held.write_state(state)
-    with held.bind_listener("qmp"):
+    with socket.socket(fileno=held.bind_listener("qmp")):
         before = sorted(os.listdir(held.path))
         for _ in range(3):
             with pytest.raises(HostError):
@@ -408,7 +408,7 @@ def test_stale_machines_are_removed_and_others_not(alive, ended):
 def test_what_a_dead_holder_left_is_gone_for_the_next(ended, tmp_path):
     held = runtime.claim("web")
     held.write_state(state_of(phase="running", pid=ended[0], start_time=ended[1]))
-    held.bind_listener("qmp").close()
+    os.close(held.bind_listener("qmp"))
     (tmp_path / "disk").write_text("mine")
     os.symlink(tmp_path, f"{held.path}/link")  # never followed
     held.release()
@@ -416,7 +416,7 @@ def test_what_a_dead_holder_left_is_gone_for_the_next(ended, tmp_path):
     assert os.listdir(held.path) == ["holder"]
     assert held.read_state() is None
     assert (tmp_path / "disk").read_text() == "mine"
-    held.bind_listener("qmp").close()
+    os.close(held.bind_listener("qmp"))
     held.remove()
 
 
@@ -583,7 +583,7 @@ def test_a_listener_is_ours_alone_from_the_first_moment():
     held = runtime.claim("web")
     old = os.umask(0)
     try:
-        listener = held.bind_listener("qmp")
+        listener = socket.socket(fileno=held.bind_listener("qmp"))
     finally:
         os.umask(old)
     path = f"{held.path}/qmp"
@@ -600,7 +600,7 @@ def test_a_listener_is_ours_alone_from_the_first_moment():
 
 def test_a_second_listener_is_refused_and_the_first_goes_on():
     held = runtime.claim("web")
-    with held.bind_listener("qmp") as first:
+    with socket.socket(fileno=held.bind_listener("qmp")) as first:
         with pytest.raises(HostError, match="qmp cannot be bound: is in use"):
             held.bind_listener("qmp")
         with socket.socket(socket.AF_UNIX) as client:
@@ -623,7 +623,7 @@ def test_a_path_at_and_over_the_limit(base, monkeypatch, extra):
             held.bind_listener("qmp")
         assert "XDG_RUNTIME_DIR" in wrong.value.hint
         assert not os.path.exists(path)
-    listener = held.bind_listener("qmp", reachable=not extra)
+    listener = socket.socket(fileno=held.bind_listener("qmp", reachable=not extra))
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     with listener, socket.socket(socket.AF_UNIX) as client:
         client.connect(connect_path(held.fd, "qmp"))
