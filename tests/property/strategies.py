@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from functools import cache
 
 from hypothesis import strategies as st
 
@@ -214,6 +215,7 @@ def profiles(draw: st.DrawFn) -> str:
     return write_file(profile)
 
 
+@cache
 def _samples() -> list[str]:
     texts = []
     for folder in ("profiles", "tests/golden/profiles", "tests/golden/errors"):

@@ -332,7 +332,10 @@ def test_a_platform_may_pin_a_chardev():
     )
     text = f"{BASE}chardevs: {{c: {{backend: socket, path: x, wait: on}}}}\n"
     assert entry(made(text, platform=site), "c") == {
-        **{"id": "c", "path": "x", "wait": True, "telnet": False}
+        "id": "c",
+        "path": "x",
+        "wait": True,
+        "telnet": False,
     }
 
 
