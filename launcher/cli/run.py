@@ -75,12 +75,16 @@ def run(options: argparse.Namespace) -> int:
 def _attend(
     options: argparse.Namespace, started: Started, clock: dict[str, float], noted: list[int]
 ) -> int:
-    import asyncio
     import gc
+
+    from launcher.cli.loop import import_loop
+
+    gc.enable()
+    import_loop()
+    import asyncio
 
     from launcher.cli.session import Session
 
-    gc.enable()
     session = Session(options, started, clock, noted)
     try:
         return asyncio.run(session.live())

@@ -7,17 +7,21 @@ undoing of a launch included. So until the loop takes them, signals are only not
 from __future__ import annotations
 
 import os
-import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
+    import signal
     from collections.abc import Callable, Iterator
+else:
+    # What signal wraps: signals are noted before QEMU is spawned, and making enumerations of
+    # their numbers would take 5 ms until then.
+    import _signal as signal
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def _wanted() -> Iterator[signal.Signals]:
+def _wanted() -> Iterator[int]:
     """All but what whoever started us had ignored: nohup lets us outlive our terminal."""
     for number in ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:

@@ -52,6 +52,7 @@ def verify(options: argparse.Namespace) -> int:
 def _verify_profile(options: argparse.Namespace) -> Report:
     """Start paused, read everything back, quit; the guest runs no instruction."""
     from launcher.begin import begin
+    from launcher.cli.loop import import_loop
     from launcher.cli.signals import note_signals
     from launcher.prepare import load, prepare_now
 
@@ -59,6 +60,7 @@ def _verify_profile(options: argparse.Namespace) -> Report:
     noted = note_signals()
     started = begin(prepared)
     try:
+        import_loop()
         import asyncio
 
         return asyncio.run(_until_signal(_read_back(started), noted))
