@@ -25,32 +25,31 @@ def flatten(value: Any) -> bytes:
     Raises:
         ValueError: it holds something that is neither plain nor a record.
     """
-    classes: list[Any] = []
+    classes: dict[Any, int] = {}
     kept: dict[int, Any] = {}
 
     def flat(item: Any) -> Any:
+        """The form of one object that is not plain."""
+        done = kept.get(id(item))
+        if done is not None:
+            return done
         kind = type(item)
-        if kind in _PLAIN:
-            return item
-        if id(item) in kept:
-            return kept[id(item)]
         if kind is dict:
-            done: Any = {key: flat(entry) for key, entry in item.items()}
+            done = {k: v if type(v) in _PLAIN else flat(v) for k, v in item.items()}
         elif kind is list:
-            done = [flat(entry) for entry in item]
+            done = [v if type(v) in _PLAIN else flat(v) for v in item]
         elif kind is tuple:
-            done = (_TUPLE, *map(flat, item))
+            done = (_TUPLE, *[v if type(v) in _PLAIN else flat(v) for v in item])
         elif hasattr(kind, "__record_fields__"):
-            if kind not in classes:
-                classes.append(kind)
-            fields = (flat(getattr(item, name)) for name in kind.__match_args__)
-            done = (classes.index(kind), *fields)
+            number = classes.setdefault(kind, len(classes))
+            fields = [getattr(item, name) for name in kind.__match_args__]
+            done = (number, *[v if type(v) in _PLAIN else flat(v) for v in fields])
         else:
             raise ValueError(f"a {kind.__name__} cannot be kept")
         kept[id(item)] = done
         return done
 
-    body = flat(value)
+    body = value if type(value) in _PLAIN else flat(value)
     return dumps(([(c.__module__, c.__qualname__, c.__match_args__) for c in classes], body))
 
 

@@ -74,6 +74,17 @@ def fold(replies: Replies) -> bytes:
     return dumps(kept)
 
 
+def whole(kept: Folded) -> Replies:
+    """What `fold` was given, all of it decoded."""
+    replies: Replies = dict(kept.items())
+    for command, answer in replies.items():
+        if command in _NAMED:
+            replies[command] = list(answer.values())
+        elif command in _BY_TYPE:
+            replies[command] = dict(answer.items())
+    return replies
+
+
 def unfold(data: bytes) -> Folded | None:
     """What `fold` kept; None when `data` is something else."""
     try:

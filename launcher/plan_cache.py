@@ -132,17 +132,22 @@ def keep(key: Key, plan: Plan, **circumstances: Any) -> None:
     """
     if any(want.kind == "secret" for want in plan.wants):
         return  # a secret is written to no file
-    head = replace(plan, **dict.fromkeys(_LATER, ()))
-    later = flatten(tuple(getattr(plan, name) for name in _LATER))
-    kept = KeptPlan(head=head, later=later, **circumstances)
     now = time.time_ns()
     try:
-        if any(now - os.stat(path).st_mtime_ns < _SETTLED for path, _state in kept.files):
+        if any(
+            now - os.stat(path).st_mtime_ns < _SETTLED for path, _state in circumstances["files"]
+        ):
             return
     except OSError:
         return
     path = _path(key)
-    write_own(path, flatten((key, kept)))
+    try:
+        later = flatten(tuple(getattr(plan, name) for name in _LATER))
+        head = replace(plan, **dict.fromkeys(_LATER, ()))
+        data = flatten((key, KeptPlan(head=head, later=later, **circumstances)))
+    except ValueError:
+        return
+    write_own(path, data)
     _forget_oldest(os.path.dirname(path))
 
 

@@ -3,8 +3,8 @@
 The questions are asked of a throw-away process with `-machine none`, because some of them end
 the QEMU that answers (hazards are platform data; see `launcher/platforms/hazards.yaml`). Answers
 are kept in the cache folder under the binary's identity (path, inode, size, mtime, and the mtime
-of its module folder) twice: whole, as JSON, and as an index (`launcher.index`), of which a launch
-decodes only what its plan looks at.
+of its module folder) as an index (`launcher.index`), of which a launch decodes only what its plan
+looks at.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DEADLINE = 20.0
 
 #: Raised when what is asked, or how it is kept, changes.
-FORMAT = 4
+FORMAT = 5
 
 #: Types that are read back or checked and are not user-creatable.
 _MORE_TYPES = (
@@ -70,7 +70,7 @@ def cache_path(binary: str) -> str:
     modules = os.environ.get("QEMU_MODULE_DIR") or os.path.join(
         os.path.dirname(os.path.dirname(real)), "lib", "x86_64-linux-gnu", "qemu"
     )
-    name = f"{_stem(binary)}{identity(real)}-{identity(modules)}.v{FORMAT}.json"
+    name = f"{_stem(binary)}{identity(real)}-{identity(modules)}.v{FORMAT}"
     return os.path.join(cache_folder(), "probe", name)
 
 
@@ -79,16 +79,12 @@ def _stem(binary: str) -> str:
     return f"{os.path.basename(binary)}-{short_name(binary)}-"
 
 
-def _index_path(path: str) -> str:
-    return path.removesuffix(".json") + ".index"
-
-
 def cached_index(binary: str) -> Folded | None:
     """The kept answers of `binary` for `Capabilities`, or None when there are none.
 
     None also when the file of the binary has changed since.
     """
-    data = read_own(_index_path(cache_path(binary)))
+    data = read_own(cache_path(binary))
     if data is None:
         return None
     from launcher.index import unfold
@@ -98,38 +94,29 @@ def cached_index(binary: str) -> Folded | None:
 
 def cached_replies(binary: str) -> Replies | None:
     """The kept answers of `binary`, whole, or None when there are none for it as it is now."""
-    data = read_own(cache_path(binary))
-    if data is None:
+    index = cached_index(binary)
+    if index is None:
         return None
-    import json
+    from launcher.index import whole
 
-    try:
-        replies = json.loads(data)
-    except ValueError:
-        return None
-    return replies if isinstance(replies, dict) else None
+    return whole(index)
 
 
 def keep_replies(binary: str, replies: Replies) -> None:
     """Write the answers to the cache; a cache that cannot be written costs time, not the launch."""
-    import json
-
     from launcher.index import fold
 
     path = cache_path(binary)
-    text = json.dumps(replies, separators=(",", ":"), sort_keys=True)
-    write_own(path, text.encode())
-    write_own(_index_path(path), fold(replies))
+    write_own(path, fold(replies))
     _forget_older(path, _stem(binary))
 
 
 def _forget_older(path: str, stem: str) -> None:
     """Remove the answers of what the binary's file was before it was replaced."""
     folder, name = os.path.split(path)
-    current = name.removesuffix(".json")
     try:
         for other in os.listdir(folder):
-            if other.startswith(stem) and not other.startswith(current):
+            if other.startswith(stem) and other != name:
                 os.unlink(os.path.join(folder, other))
     except OSError:
         return
@@ -168,8 +155,7 @@ async def replies_of(
                 except QEMUError:
                     _merge(more, {"qom-list-properties": {one: []}})
         _merge(replies, more)
-    index = cached_index(binary)
-    if fresh or missing or index is None or _missing(index, types):
+    if fresh or missing:
         keep_replies(binary, replies)
     return replies
 
