@@ -30,17 +30,20 @@ _BY_TYPE = ("device-list-properties", "qom-list-properties")
 class Folded(dict[str, "Any"]):
     """A dict whose values are decoded when they are looked at.
 
-    JSON holds no bytes: a value of that type is one that nobody has looked at yet.
+    JSON holds no bytes: a value of that type is one that nobody has looked at yet. `top` is True
+    for the answers by command, False for the entries of one answer.
     """
+
+    top = False
 
     def __getitem__(self, key: str) -> Any:
         value = super().__getitem__(key)
         if type(value) is bytes:
-            value = loads(value)  # noqa: S302 (our own file: see above)
-            if type(value) is dict and key in (*_NAMED, *_BY_TYPE):
-                value = Folded(value)
-            self[key] = value
+            value = self[key] = self._decoded(key, value)
         return value
+
+    def _decoded(self, _key: str, data: bytes) -> Any:
+        return loads(data)  # noqa: S302 (our own file: see above)
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value under `key`, decoded."""
@@ -61,6 +64,14 @@ class Folded(dict[str, "Any"]):
             self[key]
 
 
+class Index(Folded):
+    """All answers of a binary, by command."""
+
+    def _decoded(self, key: str, data: bytes) -> Any:
+        value = super()._decoded(key, data)
+        return Folded(value) if key in (*_NAMED, *_BY_TYPE) else value
+
+
 def fold(replies: Replies) -> bytes:
     """`replies` to be kept; `unfold` gives back what Capabilities looks at."""
     kept: dict[str, bytes] = {}
@@ -74,7 +85,7 @@ def fold(replies: Replies) -> bytes:
     return dumps(kept)
 
 
-def whole(kept: Folded) -> Replies:
+def whole(kept: Index) -> Replies:
     """What `fold` was given, all of it decoded."""
     replies: Replies = dict(kept.items())
     for command, answer in replies.items():
@@ -85,10 +96,10 @@ def whole(kept: Folded) -> Replies:
     return replies
 
 
-def unfold(data: bytes) -> Folded | None:
+def unfold(data: bytes) -> Index | None:
     """What `fold` kept; None when `data` is something else."""
     try:
         kept = loads(data)  # noqa: S302 (our own file: see above)
     except (ValueError, EOFError, TypeError):
         return None
-    return Folded(kept) if isinstance(kept, dict) else None
+    return Index(kept) if isinstance(kept, dict) else None

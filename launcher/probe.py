@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from launcher.capabilities import Replies
-    from launcher.index import Folded
+    from launcher.index import Index
     from launcher.monitor import Monitor
 
 #: Seconds for the whole probe; measured 75 to 85 ms on 7.2, 10.0 and 11.1.
@@ -79,7 +79,7 @@ def _stem(binary: str) -> str:
     return f"{os.path.basename(binary)}-{short_name(binary)}-"
 
 
-def cached_index(binary: str) -> Folded | None:
+def cached_index(binary: str) -> Index | None:
     """The kept answers of `binary` for `Capabilities`, or None when there are none.
 
     None also when the file of the binary has changed since.

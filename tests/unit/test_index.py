@@ -9,7 +9,7 @@ import pytest
 
 from launcher.capabilities import Capabilities
 from launcher.errors import LauncherError
-from launcher.index import fold, unfold
+from launcher.index import fold, unfold, whole
 from launcher.plan import make_plan
 from launcher.prepare import choose_platform
 from tests.support.records import (
@@ -42,6 +42,15 @@ def test_the_same_answers():
     assert len(found["query-qmp-schema"].values()) == len(replies["query-qmp-schema"])
     assert found["qom-list-properties"]["iothread"] == replies["qom-list-properties"]["iothread"]
     assert found.get("no-such-command", 1) == 1
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_all_of_it_comes_back(release):
+    # Twice, as when a type's properties are added: the schema has an entity called query-machines.
+    replies = replies_of(release)
+    found = whole(unfold(fold(replies)))
+    assert found == replies
+    assert whole(unfold(fold(found))) == replies
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\x00", b"i\x01\x00\x00\x00", b"garbage" * 9])
