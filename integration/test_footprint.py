@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 import sys
 import threading
 import time
@@ -94,3 +95,39 @@ async def test_nothing_sleeps_on_the_way_to_a_verified_machine(qemu):
     await machine.close()
     # qemu.qmp yields to the loop with sleep(0); that is no wait.
     assert [place for place in slept if "/launcher/" in place] == []
+
+
+class Counting(selectors.EpollSelector):
+    """An event loop's selector that counts how its waits ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_event = self.by_clock = 0
+
+    def select(self, timeout: float | None = None) -> list:
+        ready = super().select(timeout)
+        if ready:
+            self.by_event += 1
+        elif timeout is None or timeout > 0:
+            self.by_clock += 1
+        return ready
+
+
+def test_every_wait_of_a_launch_ends_by_an_event(qemu):
+    """No wait ends by the clock, which is what polling is; and there are few of them."""
+    counting = Counting()
+
+    async def launch_and_stop() -> tuple[int, int]:
+        prepared = await prepare(load(Request(many(1), qemu=qemu.binary)))
+        counting.by_event = counting.by_clock = 0
+        machine = await attach(begin(prepared))
+        await machine.verify()
+        await machine.stop()
+        counted = counting.by_event, counting.by_clock
+        await machine.close()
+        return counted
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(counting)) as runner:
+        by_event, by_clock = runner.run(launch_and_stop())
+    assert by_clock == 0
+    assert by_event <= 40

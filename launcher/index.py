@@ -30,11 +30,8 @@ _BY_TYPE = ("device-list-properties", "qom-list-properties")
 class Folded(dict[str, "Any"]):
     """A dict whose values are decoded when they are looked at.
 
-    JSON holds no bytes: a value of that type is one that nobody has looked at yet. `top` is True
-    for the answers by command, False for the entries of one answer.
+    JSON holds no bytes: a value of that type is one that nobody has looked at yet.
     """
-
-    top = False
 
     def __getitem__(self, key: str) -> Any:
         value = super().__getitem__(key)
