@@ -59,8 +59,8 @@ def read_own(path: str) -> bytes | None:
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
             return None
-        with open(fd, "rb", buffering=0, closefd=False) as file:
-            return file.read()
+        # In one piece: files of the cache are replaced, never written in place.
+        return os.read(fd, status.st_size)
     except OSError:
         return None
     finally:

@@ -26,20 +26,22 @@ _NAMED = {
 #: Answers that are maps from a type to what is known of it.
 _BY_TYPE = ("device-list-properties", "qom-list-properties")
 
+_PACKED = (bytes, memoryview)
+
 
 class Folded(dict[str, "Any"]):
     """A dict whose values are decoded when they are looked at.
 
-    JSON holds no bytes: a value of that type is one that nobody has looked at yet.
+    JSON holds no bytes: a value of such a type is one that nobody has looked at yet.
     """
 
     def __getitem__(self, key: str) -> Any:
         value = super().__getitem__(key)
-        if type(value) is bytes:
+        if type(value) in _PACKED:
             value = self[key] = self._decoded(key, value)
         return value
 
-    def _decoded(self, _key: str, data: bytes) -> Any:
+    def _decoded(self, _key: str, data: bytes | memoryview) -> Any:
         return loads(data)  # noqa: S302 (our own file: see above)
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -64,22 +66,25 @@ class Folded(dict[str, "Any"]):
 class Index(Folded):
     """All answers of a binary, by command."""
 
-    def _decoded(self, key: str, data: bytes) -> Any:
+    def _decoded(self, key: str, data: bytes | memoryview) -> Any:
         value = super()._decoded(key, data)
         return Folded(value) if key in (*_NAMED, *_BY_TYPE) else value
 
 
 def fold(replies: Replies) -> bytes:
     """`replies` to be kept; `unfold` gives back what Capabilities looks at."""
-    kept: dict[str, bytes] = {}
+    parts: list[bytes] = []
+    sizes: dict[str, int] = {}
     for command, answer in replies.items():
         found: Any = answer
         if command in _NAMED:
             found = {entry[_NAMED[command]]: dumps(entry) for entry in answer}
         elif command in _BY_TYPE:
             found = {name: dumps(entry) for name, entry in answer.items()}
-        kept[command] = dumps(found)
-    return dumps(kept)
+        parts.append(dumps(found))
+        sizes[command] = len(parts[-1])
+    contents = dumps(sizes)
+    return b"".join((len(contents).to_bytes(4, "little"), contents, *parts))
 
 
 def whole(kept: Index) -> Replies:
@@ -95,8 +100,16 @@ def whole(kept: Index) -> Replies:
 
 def unfold(data: bytes) -> Index | None:
     """What `fold` kept; None when `data` is something else."""
+    whole = memoryview(data)
+    start = 4 + int.from_bytes(whole[:4], "little")
     try:
-        kept = loads(data)  # noqa: S302 (our own file: see above)
-    except (ValueError, EOFError, TypeError):
+        sizes = loads(whole[4:start])  # noqa: S302 (our own file: see above)
+        if start + sum(sizes.values()) != len(data):
+            return None
+    except (ValueError, EOFError, TypeError, AttributeError):
         return None
-    return Index(kept) if isinstance(kept, dict) else None
+    kept = Index()
+    for command, size in sizes.items():
+        kept[command] = whole[start : start + size]  # not copied: it is 300 KB, mostly unused
+        start += size
+    return kept

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DEADLINE = 20.0
 
 #: Raised when what is asked, or how it is kept, changes.
-FORMAT = 5
+FORMAT = 6
 
 #: Types that are read back or checked and are not user-creatable.
 _MORE_TYPES = (
