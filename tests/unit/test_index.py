@@ -53,7 +53,9 @@ def test_all_of_it_comes_back(release):
     assert whole(unfold(fold(found))) == replies
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"\x00", b"i\x01\x00\x00\x00", b"garbage" * 9, fold({"a": 1})[:-1]])
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"\x00", b"i\x01\x00\x00\x00", b"garbage" * 9, fold({"a": 1})[:-1]]
+)
 def test_something_else_is_nothing(data):
     assert unfold(data) is None
 
