@@ -57,9 +57,6 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
         raise
     try:
         await _set_up(machine)
-        # The greeting comes from the monitor's own thread; this answer says that the machine
-        # has been initialised, and an error in that shows here at the latest.
-        await monitor.execute("query-status" if _is_system(machine) else "query-version")
     except MonitorError as error:
         trouble = await died(started, error)
         await machine.close()
@@ -71,7 +68,10 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
 
 
 async def _set_up(machine: Machine) -> None:
-    """Send the plan's setup; an error of QEMU names the profile's line.
+    """Send the plan's setup and a question after it; an error of QEMU names the profile's line.
+
+    All at once: QEMU takes them in order, and each answer that is waited for costs a round trip.
+    A step after one that was refused does no harm, for then QEMU is ended.
 
     Raises:
         CommandError: QEMU refused a step.
@@ -79,18 +79,20 @@ async def _set_up(machine: Machine) -> None:
     """
     directory = machine.resources.directory
     runtime = directory.path if directory is not None else ""
-    for step in machine.plan.setup:
-        try:
-            await machine.monitor.execute(step.command, fill(step.arguments, {}, runtime))
-        except CommandError as error:
+    steps = machine.plan.setup
+    # The greeting comes from the monitor's own thread; the answer to this says that the machine
+    # has been initialised, and an error in that shows here at the latest.
+    last = "query-status" if machine.plan.tool == "qemu-system" else "query-version"
+    requests = [(step.command, fill(step.arguments, {}, runtime)) for step in steps]
+    answers = await machine.monitor.execute_all([*requests, (last, None)])
+    for step, answer in zip(steps, answers, strict=False):
+        if isinstance(answer, CommandError):
             where = f"{step.path}: " if step.path else ""
             raise CommandError(
-                f"{where}{error.message}", place=step.place, evidence=error.evidence
-            ) from None
-
-
-def _is_system(machine: Machine) -> bool:
-    return machine.plan.tool == "qemu-system"
+                f"{where}{answer.message}", place=step.place, evidence=answer.evidence
+            )
+    if isinstance(answers[-1], CommandError):
+        raise answers[-1]
 
 
 def _connect(held: Resources) -> Any:
