@@ -56,7 +56,7 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
         started.abandon()
         raise
     try:
-        await _set_up(machine)
+        await _set_up(machine, deadline)
     except MonitorError as error:
         trouble = await died(started, error)
         await machine.close()
@@ -67,7 +67,7 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
     return machine
 
 
-async def _set_up(machine: Machine) -> None:
+async def _set_up(machine: Machine, deadline: float) -> None:
     """Send the plan's setup and a question after it; an error of QEMU names the profile's line.
 
     All at once: QEMU takes them in order, and each answer that is waited for costs a round trip.
@@ -84,7 +84,7 @@ async def _set_up(machine: Machine) -> None:
     # has been initialised, and an error in that shows here at the latest.
     last = "query-status" if machine.plan.tool == "qemu-system" else "query-version"
     requests = [(step.command, fill(step.arguments, {}, runtime)) for step in steps]
-    answers = await machine.monitor.execute_all([*requests, (last, None)])
+    answers = await machine.monitor.execute_all([*requests, (last, None)], timeout=deadline)
     for step, answer in zip(steps, answers, strict=False):
         if isinstance(answer, CommandError):
             where = f"{step.path}: " if step.path else ""
