@@ -31,7 +31,7 @@ def said(process: Process, held: Resources) -> list[str]:
     """What QEMU said on stderr so far: to us, or into its log when it is to outlive us."""
     if held.directory is None or process.stderr.lines:
         return process.stderr.lines
-    from launcher.machines import log_lines
+    from launcher.rejoin import log_lines
 
     return log_lines(held.directory.path)
 

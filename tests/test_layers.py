@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("data", "plan_cache", "host", "process", "monitor", "console"),
     ("probe", "verify"),
     ("prepare",),
-    ("machines",),
+    ("rejoin",),
     ("diagnose",),
     ("begin", "machine"),
     ("start",),

@@ -56,8 +56,8 @@ def ps(options: argparse.Namespace) -> int:
 
 def _described(machine: Machine) -> dict[str, Any]:
     """One machine, ready for JSON."""
-    from launcher.machines import is_detached
     from launcher.plan.kept import restore_plan
+    from launcher.rejoin import is_detached
 
     state = machine.state
     plan = restore_plan(state.plan) if state is not None else None
@@ -114,15 +114,15 @@ async def _stop_all(
 ) -> dict[str, str | LauncherError]:
     import asyncio
 
-    from launcher import machines
+    from launcher import rejoin
 
-    first = machines.KINDLY
+    first = rejoin.KINDLY
     if options.now or options.force:
-        first = machines.NOW if options.now else machines.FORCE
+        first = rejoin.NOW if options.now else rejoin.FORCE
 
     async def one(name: str) -> str | LauncherError:
         try:
-            return await machines.stop(machines.find(name), first)
+            return await rejoin.stop(rejoin.find(name), first)
         except LauncherError as error:
             return error
 

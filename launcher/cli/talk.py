@@ -36,12 +36,12 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def console(options: argparse.Namespace) -> int:
     """Show a detached machine's console and pass keys to it, until Ctrl-] or its end."""
-    from launcher.machines import find, state_of
+    from launcher.rejoin import find, state_of
 
     machine = find(options.name)
     path = state_of(machine).console
     if not path:
-        from launcher.machines import is_detached
+        from launcher.rejoin import is_detached
 
         if is_detached(state_of(machine)):
             raise InputError(
@@ -65,7 +65,7 @@ async def _attend(path: str) -> int:
 
     from launcher.cli.terminal import Keys, Screen, is_ours
     from launcher.console import Console
-    from launcher.machines import connect_socket
+    from launcher.rejoin import connect_socket
 
     guest = Console(connect_socket(path))
     screen = Screen(1)
@@ -100,7 +100,7 @@ def qmp(options: argparse.Namespace) -> int:
     """Send one command and print what it returns, as JSON."""
     import asyncio
 
-    from launcher.machines import find
+    from launcher.rejoin import find
 
     arguments_ = parse_arguments(options.arguments)
     machine = find(options.name)
@@ -112,7 +112,7 @@ def qmp(options: argparse.Namespace) -> int:
 
 
 async def _execute(machine: Machine, command: str, arguments_: dict[str, Any]) -> Any:
-    from launcher.machines import connect
+    from launcher.rejoin import connect
 
     monitor = await connect(machine)
     try:

@@ -108,11 +108,11 @@ def _verify_machine(options: argparse.Namespace) -> Report:
             )
     import asyncio
 
-    from launcher import machines
+    from launcher import rejoin
 
     try:
-        machine = machines.find(options.target)
+        machine = rejoin.find(options.target)
     except InputError as error:
         error.message = f"{options.target!r} is neither a profile's file nor a running machine"
         raise
-    return asyncio.run(machines.verify(machine))
+    return asyncio.run(rejoin.verify(machine))
