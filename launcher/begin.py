@@ -54,19 +54,19 @@ def begin(prepared: Prepared, *, named: bool = False, detached: bool = False) ->
         HostError: the name is held, or a resource cannot be had.
         LaunchError: QEMU could not be started.
     """
-    from launcher.host.resources import Want, acquire
+    from launcher.host.resources import FdSource, acquire
 
     plan = prepared.plan
     texts = [(o.head, o.members) for o in plan.options] + [("", s.arguments) for s in plan.setup]
     runtime = "${runtime}" in str(texts)
     wants = [
-        Want(w.kind, w.name, data=w.content.encode())
+        FdSource(w.kind, w.name, data=w.content.encode())
         if w.kind == "secret"
-        else Want("listener" if detached else w.kind, w.name)
+        else FdSource("listener" if detached else w.kind, w.name)
         for w in plan.wants
     ]
-    monitor = Want("listener", "qmp") if detached else Want("socketpair", "qmp")
-    extra = [Want("listener", "qmp-control")] if named and not detached else []
+    monitor = FdSource("listener", "qmp") if detached else FdSource("socketpair", "qmp")
+    extra = [FdSource("listener", "qmp-control")] if named and not detached else []
     claimed = plan.name if named or detached else None
     if claimed is None and runtime:
         claimed = f"{plan.name[:50]}-{plan.uuid[:8]}"

@@ -25,8 +25,8 @@ _ACCESS = {
 
 
 @record
-class Want:
-    """Something that the plan needs of the host; QEMU gets it as the fd called `name`.
+class FdSource:
+    """What the host makes a descriptor of, which QEMU inherits as the one called `name`.
 
     Attributes:
         kind: `socketpair` (our end is in `Resources.sockets`), `listener` (a unix socket `name`
@@ -47,14 +47,14 @@ class Want:
 
     def __repr__(self) -> str:
         # Without the data: reprs end in logs and tracebacks.
-        return f"Want(kind={self.kind!r}, name={self.name!r}, path={self.path!r})"
+        return f"FdSource(kind={self.kind!r}, name={self.name!r}, path={self.path!r})"
 
 
 class Resources:
     """Acquired by `acquire`; ends with `release` or with the `with` block.
 
     Attributes:
-        fds: by the names of the wants, QEMU's ends: for `pass_fds`, and for `fd=@name@` in argv.
+        fds: by the names of the sources, QEMU's ends: for `pass_fds`, and for `fd=@name@` in argv.
         directory: the machine's directory, when a name was claimed.
     """
 
@@ -67,7 +67,7 @@ class Resources:
 
     @property
     def sockets(self) -> dict[str, socket.socket]:
-        """By the names of the wants, our ends of the socketpairs."""
+        """By the names of the sources, our ends of the socketpairs."""
         if self._ends:
             # Only now: the import takes 5 ms, and QEMU should be starting by then.
             import socket
@@ -132,26 +132,26 @@ class Resources:
         self.release()
 
 
-def acquire(wants: Iterable[Want], name: str | None = None) -> Resources:
+def acquire(sources: Iterable[FdSource], name: str | None = None) -> Resources:
     """Everything a launch wants of the host, or nothing: what was acquired is undone on failure.
 
     Args:
-        wants: in any order, each with a name of its own.
+        sources: in any order, each with a name of its own.
         name: the machine's name, claimed for this process first; needed for listeners.
 
     Raises:
         InputError: not a name for a machine.
         HostError: the name is held, a file does not open, a socket cannot be bound.
-        ValueError: a want that no plan may make (unknown kind, a name twice).
+        ValueError: a source that no plan may name (unknown kind, a name twice).
     """
     held = Resources()
     try:
         if name is not None:
             held.directory = runtime.claim(name)
             held.keep(held.directory.remove)
-        for want in wants:
-            _check(want, held.fds)
-            held.fds[want.name] = _ACQUIRE[want.kind](held, want)
+        for source in sources:
+            _check(source, held.fds)
+            held.fds[source.name] = _ACQUIRE[source.kind](held, source)
     except OSError as error:
         held.release()
         raise HostError(f"the host does not give what the launch needs: {error}") from error
@@ -161,11 +161,11 @@ def acquire(wants: Iterable[Want], name: str | None = None) -> Resources:
     return held
 
 
-def _check(want: Want, taken: Iterable[str]) -> None:
-    if want.name in taken:
-        raise ValueError(f"two wants are called {want.name!r}")
-    if want.kind not in _ACQUIRE or want.access not in _ACCESS:
-        raise ValueError(f"{want!r}: there is no such kind or access")
+def _check(source: FdSource, taken: Iterable[str]) -> None:
+    if source.name in taken:
+        raise ValueError(f"two sources are called {source.name!r}")
+    if source.kind not in _ACQUIRE or source.access not in _ACCESS:
+        raise ValueError(f"{source!r}: there is no such kind or access")
 
 
 def _keep(held: Resources, fd: int) -> int:
@@ -173,53 +173,55 @@ def _keep(held: Resources, fd: int) -> int:
     return fd
 
 
-def _socketpair(held: Resources, want: Want) -> int:
+def _socketpair(held: Resources, source: FdSource) -> int:
     from _socket import socketpair
 
     ours, theirs = socketpair()
     held.keep(ours.close)
     held.keep(theirs.close, handed=True)
-    held.hold_end(want.name, ours)
+    held.hold_end(source.name, ours)
     return theirs.fileno()
 
 
-def _listener(held: Resources, want: Want) -> int:
+def _listener(held: Resources, source: FdSource) -> int:
     if held.directory is None:
-        raise ValueError(f"{want!r}: a listener lives in a machine's directory; name one")
-    return _keep(held, held.directory.bind_listener(want.name, reachable=want.reachable))
+        raise ValueError(f"{source!r}: a listener lives in a machine's directory; name one")
+    return _keep(held, held.directory.bind_listener(source.name, reachable=source.reachable))
 
 
-def _file(held: Resources, want: Want) -> int:
+def _file(held: Resources, source: FdSource) -> int:
     # Without O_NONBLOCK a FIFO in a disk's place would hang the launch for ever.
-    flags = _ACCESS[want.access] | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    flags = _ACCESS[source.access] | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
-        fd = _keep(held, os.open(want.path, flags, 0o600))
+        fd = _keep(held, os.open(source.path, flags, 0o600))
     except OSError as error:
-        raise HostError(f"{want.path} does not open ({want.access}): {error.strerror}") from error
+        raise HostError(
+            f"{source.path} does not open ({source.access}): {error.strerror}"
+        ) from error
     mode = os.fstat(fd).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-        raise HostError(f"{want.path} is neither a regular file nor a block device")
+        raise HostError(f"{source.path} is neither a regular file nor a block device")
     os.set_blocking(fd, True)
     return fd
 
 
-def _secret(held: Resources, want: Want) -> int:
+def _secret(held: Resources, source: FdSource) -> int:
     import fcntl
 
     try:
         fd = _keep(held, os.memfd_create("secret", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
-        rest = memoryview(want.data)
+        rest = memoryview(source.data)
         while rest:
             rest = rest[os.write(fd, rest) :]
         seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
         os.lseek(fd, 0, os.SEEK_SET)
     except OSError as error:
-        raise HostError(f"secret {want.name} needs a memfd: {error.strerror}") from error
+        raise HostError(f"secret {source.name} needs a memfd: {error.strerror}") from error
     return fd
 
 
-_ACQUIRE: dict[str, Callable[[Resources, Want], int]] = {
+_ACQUIRE: dict[str, Callable[[Resources, FdSource], int]] = {
     "socketpair": _socketpair,
     "listener": _listener,
     "file": _file,

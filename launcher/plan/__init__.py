@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from launcher.plan.model import (
         Descriptor,
         HostFacts,
+        InheritedFd,
         Omission,
         Option,
         Origin,
         Plan,
         Setup,
         Value,
-        Want,
     )
 
 __all__ = [
     "Descriptor",
     "HostFacts",
+    "InheritedFd",
     "Omission",
     "Option",
     "Origin",
     "Plan",
     "Setup",
     "Value",
-    "Want",
     "make_plan",
     "needed_features",
     "needed_types",
@@ -44,13 +44,13 @@ _HOMES = {
     "model": (
         "Descriptor",
         "HostFacts",
+        "InheritedFd",
         "Omission",
         "Option",
         "Origin",
         "Plan",
         "Setup",
         "Value",
-        "Want",
     ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

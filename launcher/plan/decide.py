@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.errors import HostError, InputError, Place
 from launcher.nodes import Mapping, Scalar, plain_value
-from launcher.plan.model import Omission, Option, Origin, Value, Want, origin_of
+from launcher.plan.model import InheritedFd, Omission, Option, Origin, Value, origin_of
 from launcher.plan.words import TAGS, Speaker
 from launcher.platforms import (
     Impossible,
@@ -74,7 +74,7 @@ class Decider:
         self.setup: list[Setup] = []
         self.values: list[Value] = []
         self.omitted: list[Omission] = []
-        self.wants: list[Want] = []
+        self.wants: list[InheritedFd] = []
         self.notes: list[str] = []
         self.smp: int | None = None
         self._impossible: list[str] = []

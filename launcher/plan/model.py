@@ -40,7 +40,7 @@ LAUNCHER = Origin("launcher")
 
 @record
 class Descriptor:
-    """A file descriptor that only a launch has; `name` is that of the resource."""
+    """The place of a number that only the launch knows; `name` is an `InheritedFd`'s, or "qmp"."""
 
     name: str
 
@@ -107,10 +107,11 @@ class Omission:
 
 
 @record
-class Want:
-    """A resource that the launch must hold: see `launcher.host.resources`.
+class InheritedFd:
+    """A descriptor that QEMU inherits from the launch; a `Descriptor` in an option is its place.
 
-    `content` is a secret's, and is never shown.
+    `kind` says what the host makes it of: see `launcher.host.resources.FdSource`. `content` is a
+    secret's, and is never shown.
     """
 
     kind: str
@@ -118,7 +119,7 @@ class Want:
     content: str = ""
 
     def __repr__(self) -> str:
-        return f"Want({self.kind!r}, {self.name!r})"
+        return f"InheritedFd({self.kind!r}, {self.name!r})"
 
 
 @record
@@ -153,7 +154,7 @@ class Plan:
     setup: tuple[Setup, ...]
     values: tuple[Value, ...]
     omitted: tuple[Omission, ...]
-    wants: tuple[Want, ...]
+    wants: tuple[InheritedFd, ...]
     unplanned: tuple[str, ...]
     verify: str
     powerdown_seconds: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.nodes import Mapping, Scalar, plain_value
 from launcher.plan.decide import HIDDEN
-from launcher.plan.model import Descriptor, Option, Setup, Want, origin_of
+from launcher.plan.model import Descriptor, InheritedFd, Option, Setup, origin_of
 from launcher.plan.words import TAGS
 from launcher.platforms import has_option, rename_for
 from launcher.qapi import parse_boolean, parse_integer, parse_size, said
@@ -304,7 +304,7 @@ def _objects(decider: Decider) -> None:
 def _hide(decider: Decider, key: str, members: dict[str, Any]) -> None:
     """A secret's content goes through a descriptor: argv is readable by everyone on the host."""
     name = f"secret-{key}"
-    decider.wants.append(Want("secret", name, str(members.pop("data"))))
+    decider.wants.append(InheritedFd("secret", name, str(members.pop("data"))))
     members["file"] = Descriptor(name)
     decider.values[:] = [
         replace(v, value=HIDDEN, written=HIDDEN)
@@ -334,7 +334,7 @@ def _chardevs(decider: Decider) -> None:
             continue
         if key in ours:
             members["fd"] = Descriptor(key)
-            decider.wants.append(Want("socketpair", key))
+            decider.wants.append(InheritedFd("socketpair", key))
         _add(decider, "-chardev", _kind(node, "backend"), key, members, node, path)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from launcher.errors import HostError, InputError
 from launcher.host import runtime
-from launcher.host.resources import Resources, Want, acquire
+from launcher.host.resources import FdSource, Resources, acquire
 
 CANARY = b"canary-4711"
 
@@ -43,7 +43,7 @@ def test_nothing_wanted_nothing_held(base):
 
 
 def test_a_socketpair_reaches_the_child_and_ends_with_it():
-    with acquire([Want("socketpair", "qmp")]) as held:
+    with acquire([FdSource("socketpair", "qmp")]) as held:
         fd = held.fds["qmp"]
         child = subprocess.Popen(
             ["bash", "-c", f"echo hello >&{fd}; read line <&{fd}"], pass_fds=[fd]
@@ -58,7 +58,7 @@ def test_a_socketpair_reaches_the_child_and_ends_with_it():
 
 
 def test_qemu_s_ends_stay_open_until_handed_over():
-    with acquire([Want("socketpair", "qmp"), Want("secret", "s0", data=b"x")]) as held:
+    with acquire([FdSource("socketpair", "qmp"), FdSource("secret", "s0", data=b"x")]) as held:
         for fd in held.fds.values():
             assert not os.get_inheritable(fd)
             os.fstat(fd)
@@ -79,7 +79,7 @@ there.sendall(b"from the child")
 
 
 def test_a_listener_is_taken_over_by_the_child(base):
-    with acquire([Want("listener", "qmp")], name="web") as held:
+    with acquire([FdSource("listener", "qmp")], name="web") as held:
         path = f"{held.directory.path}/qmp"
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
         fd = held.fds["qmp"]
@@ -94,8 +94,8 @@ def test_a_listener_is_taken_over_by_the_child(base):
 
 
 def test_a_secret_is_read_as_often_as_needed_and_seen_nowhere_else():
-    want = Want("secret", "s0", data=CANARY)
-    with acquire([want]) as held:
+    source = FdSource("secret", "s0", data=CANARY)
+    with acquire([source]) as held:
         fd = held.fds["s0"]
         script = f"cat /dev/fd/{fd} /dev/fd/{fd}; cat /proc/$$/cmdline /proc/$$/environ"
         said = subprocess.run(
@@ -107,13 +107,13 @@ def test_a_secret_is_read_as_often_as_needed_and_seen_nowhere_else():
             os.pwrite(fd, b"changed", 0)
         with pytest.raises(OSError):
             os.ftruncate(fd, 0)
-    assert CANARY.decode() not in repr(want) + str(want)
+    assert CANARY.decode() not in repr(source) + str(source)
 
 
 def test_a_large_secret_arrives_whole():
     data = os.urandom(300_000)
     with (
-        acquire([Want("secret", "s0", data=data)]) as held,
+        acquire([FdSource("secret", "s0", data=data)]) as held,
         open(f"/dev/fd/{held.fds['s0']}", "rb") as file,
     ):
         assert file.read() == data
@@ -123,19 +123,19 @@ def test_files(tmp_path):
     disk = tmp_path / "disk.raw"
     disk.write_bytes(b"old")
     log = tmp_path / "console.log"
-    wants = [
-        Want("file", "ro", path=str(disk)),
-        Want("file", "rw", path=str(disk), access="write"),
-        Want("file", "log", path=str(log), access="append"),
+    sources = [
+        FdSource("file", "ro", path=str(disk)),
+        FdSource("file", "rw", path=str(disk), access="write"),
+        FdSource("file", "log", path=str(log), access="append"),
     ]
-    with acquire(wants) as held:
+    with acquire(sources) as held:
         with pytest.raises(OSError):
             os.write(held.fds["ro"], b"x")
         os.write(held.fds["rw"], b"new")
         assert os.read(held.fds["ro"], 9) == b"new"
         os.write(held.fds["log"], b"1")
         assert os.get_blocking(held.fds["log"])
-    with acquire(wants) as held:
+    with acquire(sources) as held:
         os.write(held.fds["log"], b"2")
     assert log.read_text() == "12"
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
@@ -147,7 +147,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, access):
     started = time.monotonic()
     for path in (str(tmp_path / "fifo"), "/dev/zero", str(tmp_path)):
         with pytest.raises(HostError) as wrong:
-            acquire([Want("file", "disk", path=path, access=access)])
+            acquire([FdSource("file", "disk", path=path, access=access)])
         assert path in wrong.value.message
     assert time.monotonic() - started < 1  # opening a FIFO would wait for ever
 
@@ -155,39 +155,49 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, access):
 def test_a_log_is_not_written_through_a_link(tmp_path):
     (tmp_path / "log").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(HostError, match="does not open"):
-        acquire([Want("file", "log", path=str(tmp_path / "log"), access="append")])
+        acquire([FdSource("file", "log", path=str(tmp_path / "log"), access="append")])
     assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize(
-    ("wants", "name", "error", "said"),
+    ("sources", "name", "error", "said"),
     [
-        ([Want("file", "disk", path="/missing/disk")], "web", HostError, "No such file"),
-        ([Want("secret", "s0"), Want("secret", "s0")], "web", ValueError, "two wants"),
-        ([Want("pipe", "p")], "web", ValueError, "no such kind"),
-        ([Want("file", "f", path="/etc/passwd", access="rw")], "web", ValueError, "no such kind"),
-        ([Want("listener", "qmp")], None, ValueError, "a machine's directory"),
-        ([Want("listener", "x" * 120)], "web", HostError, "bytes, 107 are possible"),
-        ([Want("listener", "qmp"), Want("listener", "holder")], "web", HostError, "is in use"),
+        ([FdSource("file", "disk", path="/missing/disk")], "web", HostError, "No such file"),
+        ([FdSource("secret", "s0"), FdSource("secret", "s0")], "web", ValueError, "two sources"),
+        ([FdSource("pipe", "p")], "web", ValueError, "no such kind"),
+        (
+            [FdSource("file", "f", path="/etc/passwd", access="rw")],
+            "web",
+            ValueError,
+            "no such kind",
+        ),
+        ([FdSource("listener", "qmp")], None, ValueError, "a machine's directory"),
+        ([FdSource("listener", "x" * 120)], "web", HostError, "bytes, 107 are possible"),
+        (
+            [FdSource("listener", "qmp"), FdSource("listener", "holder")],
+            "web",
+            HostError,
+            "is in use",
+        ),
         ([], "../web", InputError, "cannot be a machine's name"),
     ],
 )
-def test_a_failure_leaves_nothing(base, wants, name, error, said):
-    first = [Want("socketpair", "a"), Want("secret", "b", data=b"x")]
+def test_a_failure_leaves_nothing(base, sources, name, error, said):
+    first = [FdSource("socketpair", "a"), FdSource("secret", "b", data=b"x")]
     with pytest.raises(error, match=said):
-        acquire([*first, *wants], name)
+        acquire([*first, *sources], name)
     root = f"{base}/qemu-launcher"
     assert not os.path.exists(root) or os.listdir(root) == []
 
 
 def test_an_interrupt_in_the_middle_leaves_nothing(base):
-    def wants():
-        yield Want("socketpair", "qmp")
-        yield Want("listener", "con0")
+    def sources():
+        yield FdSource("socketpair", "qmp")
+        yield FdSource("listener", "con0")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        acquire(wants(), "web")
+        acquire(sources(), "web")
     assert os.listdir(f"{base}/qemu-launcher") == []
 
 
@@ -197,12 +207,16 @@ def test_out_of_fds_leaves_nothing(base):
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = {int(fd) for fd in os.listdir("/proc/self/fd")}
     free = [fd for fd in range(3, 100) if fd not in taken]
-    wants = [Want("socketpair", "a"), Want("listener", "b"), Want("secret", "c", data=b"x")]
+    sources = [
+        FdSource("socketpair", "a"),
+        FdSource("listener", "b"),
+        FdSource("secret", "c", data=b"x"),
+    ]
     said = []
     for more in range(12):  # fails at each step in turn
         resource.setrlimit(resource.RLIMIT_NOFILE, (free[more], limits[1]))
         try:
-            acquire(wants, "web").release()
+            acquire(sources, "web").release()
             said.append("")
         except HostError as error:
             said.append(error.message)
@@ -218,10 +232,10 @@ def test_out_of_fds_leaves_nothing(base):
 
 
 def test_the_second_launch_names_the_first(base):
-    with acquire([Want("listener", "qmp")], "web") as held:
+    with acquire([FdSource("listener", "qmp")], "web") as held:
         path = f"{held.directory.path}/qmp"
         with pytest.raises(HostError, match=f"held by process {os.getpid()}"):
-            acquire([Want("listener", "qmp")], "web")
+            acquire([FdSource("listener", "qmp")], "web")
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(path)  # the first one's socket is as it was
 
@@ -257,7 +271,7 @@ def test_a_step_that_fails_does_not_stop_the_others():
 
 
 def test_a_machine_that_outlives_the_launcher_keeps_its_directory():
-    held = acquire([Want("listener", "qmp")], "web")
+    held = acquire([FdSource("listener", "qmp")], "web")
     path = held.directory.path
     held.release(keep_directory=True)
     assert sorted(os.listdir(path)) == ["qmp"]
@@ -267,6 +281,6 @@ def test_a_machine_that_outlives_the_launcher_keeps_its_directory():
 
 
 def test_release_after_the_directory_was_deleted(base):
-    held = acquire([Want("listener", "qmp")], "web")
+    held = acquire([FdSource("listener", "qmp")], "web")
     shutil.rmtree(f"{base}/qemu-launcher")
     held.release()
