@@ -14,6 +14,8 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
 import pytest
@@ -73,7 +75,7 @@ def test_not_a_kvm_device(path, rung, broken):
     assert ladder.ns_per_iteration is None
 
 
-def test_no_permission(tmp_path):
+def test_no_permission():
     script = (
         "import os, sys; sys.path[:0] = sys.argv[2:]\n"
         "from launcher.host import kvm\n"
@@ -81,16 +83,17 @@ def test_no_permission(tmp_path):
         "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
         "print(kvm.climb(sys.argv[1]).broken, kvm.climb(sys.argv[1]).reason)"
     )
-    locked = tmp_path / "kvm"
-    locked.touch(mode=0o000)
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
-    said = subprocess.run(
-        [sys.executable, "-c", script, str(locked), *sys.path],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    # Not tmp_path: pytest locks others out of a folder above it, how far above depends.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        locked = os.path.join(folder, "kvm")
+        os.close(os.open(locked, os.O_CREAT | os.O_WRONLY, 0o000))
+        said = subprocess.run(
+            [sys.executable, "-c", script, locked, *sys.path],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
     assert said.startswith("opens ")
     assert "Permission denied" in said
 
@@ -207,7 +210,9 @@ def test_signals_of_the_program_neither_break_it_nor_get_lost():
     old = signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
-        os.kill(os.getpid(), signal.SIGUSR1)  # pending for all of the probe
+        # Pending for all of the probe, and for this thread: one that is for the process would be
+        # taken by any other thread there is (a test runner's), and end it.
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
         signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
         ladders = [kvm.climb() for _ in range(5)]
         signal.setitimer(signal.ITIMER_REAL, 0)
