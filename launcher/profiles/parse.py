@@ -28,14 +28,14 @@ _SECTIONS = (
 )
 
 #: Keys whose text is a path, by section; relative ones are seen from the file that holds them.
-_PATHS = {
+PATHS = {
     "objects": {"mem-path", "file", "filename", "dir"},
     "chardevs": {"path", "logfile", "input-path"},
     "blockdevs": {"filename"},
     "devices": {"romfile"},
     "netdevs": set(),
 }
-_BOOT_PATHS = {"kernel", "initrd", "dtb", "firmware"}
+BOOT_PATHS = {"kernel", "initrd", "dtb", "firmware"}
 
 #: What a machine is that only the storage daemon's profiles leave out.
 _NOT_FOR_DAEMON = (
@@ -106,7 +106,7 @@ def _build(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[Inpu
         written = tree.get(section)
         known = _entries(written, section, mistakes) if isinstance(written, Mapping) else {}
         known.update(shorts.sections.get(section, {}))
-        paths = _PATHS.get(section)
+        paths = PATHS.get(section)
         if paths:
             known = {key: _absolute(node, paths) for key, node in known.items()}
         sections[section] = known
@@ -264,7 +264,7 @@ def _short_map(node: Node | None, key: str) -> Mapping | None:
 
 def _boot(tree: Mapping) -> dict[str, Scalar]:
     return {
-        key: _absolute_scalar(node) if key in _BOOT_PATHS else node
+        key: _absolute_scalar(node) if key in BOOT_PATHS else node
         for key, node in _scalar_map(tree.get("boot")).items()
     }
 
