@@ -91,16 +91,21 @@ def _nearby(path: str) -> str:
     return f"did you mean {' or '.join(os.path.join(directory, n) for n in near)}?" if near else ""
 
 
-def read_yaml(path: str) -> Mapping:
+def read_yaml(path: str, *, limit: int = MAX_BYTES, nodes: int = MAX_NODES) -> Mapping:
     """The mapping that the YAML file at `path` holds.
+
+    Args:
+        path: of the file.
+        limit: so many bytes at most.
+        nodes: so many values at most.
 
     Raises:
         InputError: the file cannot be read, is not YAML, or breaks one of the rules above.
     """
-    return parse_yaml(read_text(path), path)
+    return parse_yaml(read_text(path, limit=limit), path, nodes=nodes)
 
 
-def parse_yaml(text: str, name: str) -> Mapping:
+def parse_yaml(text: str, name: str, *, nodes: int = MAX_NODES) -> Mapping:
     """The mapping that `text` holds; `name` is what error messages call the file.
 
     Raises:
@@ -111,7 +116,7 @@ def parse_yaml(text: str, name: str) -> Mapping:
     # The C parser where PyYAML was built with it (8 to 16 times faster), else the pure one.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        root = _Builder(name).document(iter(yaml.parse(text, Loader=loader)))
+        root = _Builder(name, nodes).document(iter(yaml.parse(text, Loader=loader)))
     except yaml.MarkedYAMLError as error:
         raise _not_yaml(error, text, name) from None
     except yaml.YAMLError as error:
@@ -160,8 +165,9 @@ def _reader_place(error: Any, text: str, name: str) -> Place:
 class _Builder:
     """Events to nodes. One object per file: it counts nodes and remembers anchors."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, most: int) -> None:
         self.name = name
+        self.most = most
         self.nodes = 0
         self.anchors: dict[str, tuple[Node, int]] = {}
 
@@ -174,8 +180,8 @@ class _Builder:
 
     def count(self, event: Any, more: int = 1) -> None:
         self.nodes += more
-        if self.nodes > MAX_NODES:
-            raise self.fail(event, f"holds more than {MAX_NODES} values")
+        if self.nodes > self.most:
+            raise self.fail(event, f"holds more than {self.most} values")
 
     def document(self, events: Iterator[Any]) -> Node:
         root: Node | None = None

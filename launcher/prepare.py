@@ -12,7 +12,7 @@ from launcher.cache import cache_folder, identity
 from launcher.errors import InputError, Place
 from launcher.nodes import Mapping, Scalar, from_python
 from launcher.probe import cache_path, cached_index, find_binary, replies_of
-from launcher.record import record
+from launcher.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from launcher.capabilities import Capabilities, Replies
+    from launcher.locks.model import Lock
     from launcher.nodes import Node
     from launcher.plan import HostFacts, Plan
     from launcher.plan_cache import KeptPlan, Key
@@ -33,7 +34,7 @@ class Request:
     """What a face asks for.
 
     `profile` is a path, or a mapping that a program made. `settings` are the `path=value` texts
-    of `--set`.
+    of `--set`. `lock` is the path of a lock file that is to be kept.
     """
 
     profile: str | Dict[str, Any]
@@ -42,6 +43,7 @@ class Request:
     settings: tuple[str, ...] = ()
     #: False: nothing is asked of this host, because the plan is for another one
     this_host: bool = True
+    lock: str = ""
 
 
 class Loaded:
@@ -52,6 +54,7 @@ class Loaded:
 
     Attributes:
         binary: absolute path of the QEMU binary.
+        lock: the lock file that is to be kept.
         kept: a plan that was made of the same files before.
     """
 
@@ -65,7 +68,10 @@ class Loaded:
         self.kept: KeptPlan | None = None
         self.files: list[tuple[str, str]] = []
         self.named = ""
-        if isinstance(request.profile, str):
+        self.lock: Lock | None = None
+        if request.lock:
+            self._read_lock()
+        elif isinstance(request.profile, str):
             from launcher.plan_cache import key_of, recall
 
             words = (request.profile, request.platform, request.qemu, *request.settings)
@@ -89,10 +95,23 @@ class Loaded:
         profile = load_profile(self.request, self._read_yaml)
         catalogue = load_catalogue()
         self.platform = choose_platform(catalogue, profile.platform, self._read_yaml)
+        if self.lock is not None:
+            from launcher.lock_files import locked_profile
+
+            profile = locked_profile(self.lock, profile)
         self.profile, self.catalogue = profile, catalogue
         daemon = profile.tool == "qemu-storage-daemon"
         usual = "qemu-storage-daemon" if daemon else f"qemu-system-{os.uname().machine}"
         self.named = self.request.qemu or profile.qemu or usual
+
+    def _read_lock(self) -> None:
+        """The lock file, and the request as it was when the profile was locked."""
+        from launcher.lock_files import load_lock, replayed
+
+        request = self.request
+        self.lock = load_lock(request.lock)
+        platform, settings = replayed(self.lock, request.platform, request.settings)
+        self.request = replace(request, platform=platform, settings=settings)
 
     def _read_yaml(self, path: str) -> Mapping:
         from launcher.files import read_yaml
@@ -291,7 +310,7 @@ def hazardous_types(catalogue: Catalogue) -> frozenset[str]:
 
 def _plan(loaded: Loaded, replies: Replies, ask_host: bool = True) -> Prepared:
     from launcher.capabilities import Capabilities
-    from launcher.plan import make_plan, needed_features
+    from launcher.plan import needed_features
 
     capabilities = Capabilities(replies)
     _check_tool(loaded, capabilities)
@@ -299,15 +318,7 @@ def _plan(loaded: Loaded, replies: Replies, ask_host: bool = True) -> Prepared:
     if ask_host and loaded.request.this_host:
         asked = tuple(needed_features(loaded.profile, loaded.catalogue, loaded.platform))
     host = host_facts(asked)
-    plan = make_plan(
-        loaded.profile,
-        loaded.platform,
-        loaded.catalogue,
-        capabilities,
-        host,
-        binary=loaded.binary,
-        uuid=new_uuid(),
-    )
+    plan = _made(loaded, capabilities, host)
     if loaded.key is not None:
         from launcher.plan_cache import keep
 
@@ -324,6 +335,35 @@ def _plan(loaded: Loaded, replies: Replies, ask_host: bool = True) -> Prepared:
             own_uuid=loaded.profile.uuid is None,
         )
     return Prepared(loaded, plan, replies)
+
+
+def _made(loaded: Loaded, capabilities: Capabilities, host: HostFacts) -> Plan:
+    """The plan, of a lock file if there is one.
+
+    Raises:
+        InputError, HostError: as `prepare`; under a lock one HostError with what cannot be kept.
+    """
+    from launcher.plan import make_plan
+
+    lock = loaded.lock
+
+    def made() -> Plan:
+        return make_plan(
+            loaded.profile,
+            loaded.platform,
+            loaded.catalogue,
+            capabilities,
+            host,
+            binary=loaded.binary,
+            uuid=new_uuid(),
+            locked=lock.locked() if lock is not None else None,
+        )
+
+    if lock is None:
+        return made()
+    from launcher.locks.replay import keep_lock
+
+    return keep_lock(lock, loaded.profile, capabilities.version, made)
 
 
 def _check_tool(loaded: Loaded, capabilities: Capabilities) -> None:

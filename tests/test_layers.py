@@ -26,9 +26,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("profiles",),
     ("plan",),
     ("command", "report"),
+    ("locks",),
     # below: the pure core; above: what touches the world
     ("files", "cache"),
-    ("data", "plan_cache", "host", "process", "monitor", "console"),
+    ("data", "lock_files", "plan_cache", "host", "process", "monitor", "console"),
     ("probe", "verify"),
     ("prepare",),
     ("rejoin",),
@@ -42,7 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 #: Rooms whose modules take values and give values.
 PURE = (
     *("record", "errors", "flat", "display", "nodes", "qapi", "platforms", "capabilities", "index"),
-    *("profiles", "plan", "command", "report"),
+    *("profiles", "plan", "command", "report", "locks"),
 )
 #: What a pure room may not import. `os` is allowed for `os.path` alone, on which names of files
 #: are put together.

@@ -11,6 +11,7 @@ from launcher.platforms import (
     Omitted,
     Written,
     applies,
+    asker,
     fitting,
     observer_for,
     parse_kernel,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from launcher.capabilities import Capabilities, MachineType
     from launcher.nodes import Node
+    from launcher.plan.locked import Locked
     from launcher.plan.model import HostFacts, Setup
     from launcher.platforms import Catalogue, Pin, Platform, Version
     from launcher.platforms.catalogue import Key
@@ -61,6 +63,7 @@ class Decider:
         version: Version,
         host: HostFacts,
         machine: MachineType | None,
+        locked: Locked | None = None,
     ) -> None:
         self.profile = profile
         self.platform = platform
@@ -69,6 +72,7 @@ class Decider:
         self.version = version
         self.host = host
         self.machine = machine
+        self.locked = locked
         self.speaker = Speaker(catalogue, capabilities, version)
         self.options: list[Option] = []
         self.setup: list[Setup] = []
@@ -127,23 +131,40 @@ class Decider:
             given: what the profile gives it, as text; what it gives is not pinned.
             netdev: for a device, the type of its network backend.
         """
+        for pin in self._candidates(family, kind, key, given, netdev):
+            settled = self.settle(pin, key) if self._host_can(pin) else None
+            if settled is not None:
+                yield settled
+
+    def settle(self, pin: Pin, key: str) -> Pinned | None:
+        """What `pin` becomes for the entry `key`; None after noting why nothing is written."""
+        spelled = spell(pin, self.version, self.smp)
+        if isinstance(spelled, Written) and self._lacks(pin.family, pin.type, pin.property):
+            spelled = self._unknown_here(pin)
+        if isinstance(spelled, Written):
+            return Pinned(pin, spelled.value, spelled.because)
+        if isinstance(spelled, Omitted):
+            self._omit(pin, key, spelled.reason)
+        else:
+            self.cannot(f"{pin.family} {pin.type} {pin.property}: {spelled.reason}")
+        return None
+
+    def _candidates(
+        self, family: str, kind: str, key: str, given: dict[str, str], netdev: str | None
+    ) -> Iterator[Pin]:
+        """What a lock file says of one entry, then the platform's pins whose conditions hold."""
+        taken = set(given)
+        if self.locked is not None:
+            for pin in self.locked.pins(self.catalogue, family, kind, key):
+                if pin.property not in taken:
+                    taken.add(pin.property)
+                    yield pin
+        versioned = self.machine is not None and self.machine.versioned
         for pin in self._pins.get((family, kind), ()):
-            if pin.property in given or not applies(pin, given, netdev):
+            if pin.property in taken or not applies(pin, given, netdev):
                 continue
-            versioned = self.machine is not None and self.machine.versioned
-            if pin.row.machine == "unversioned" and versioned:
-                continue
-            if not self._host_can(pin):
-                continue
-            spelled = spell(pin, self.version, self.smp)
-            if isinstance(spelled, Written) and self._lacks(family, kind, pin.property):
-                spelled = self._unknown_here(pin)
-            if isinstance(spelled, Written):
-                yield Pinned(pin, spelled.value, spelled.because)
-            elif isinstance(spelled, Omitted):
-                self._omit(pin, key, spelled.reason)
-            else:
-                self.cannot(f"{family} {kind} {pin.property}: {spelled.reason}")
+            if not (pin.row.machine == "unversioned" and versioned):
+                yield pin
 
     def _omit(self, pin: Pin, key: str, reason: str) -> None:
         value = self.intended(pin)
@@ -158,6 +179,8 @@ class Decider:
 
     def origin(self, pin: Pin) -> Origin:
         """The origin of a pinned value."""
+        if pin.axis == "lock" and self.locked is not None:
+            return Origin("lock", self.locked.file, pin.row.place)
         return Origin("platform", self.platform.name, pin.row.place)
 
     def _lacks(self, family: str, kind: str, name: str) -> bool:
@@ -170,7 +193,7 @@ class Decider:
         reason = f"this build of QEMU {self.version} has no {pin.property}"
         if pin.value == pin.oldest_was or pin.row.otherwise == "omit":
             return Omitted(f"{reason} and behaves as {pin.value!r}")
-        return Impossible(f"{reason}; the platform asks for {pin.value!r}")
+        return Impossible(f"{reason}; {asker(pin)} asks for {pin.value!r}")
 
     def _host_can(self, pin: Pin) -> bool:
         """Whether the host has the feature that the pinned value needs; notes it when not."""
@@ -237,6 +260,8 @@ class Decider:
                 self._note(family, kind, key, dotted, f"{spelled}.{name}", item, item, origin, note)
             return
         observer = observer_for(self.catalogue, family, kind, today, self.version)
+        if self.locked is not None:
+            origin = self.locked.origin(family, key, today) or origin
         self.values.append(
             Value(family, kind, key, today, intended, origin, observer, written, spelled, note)
         )

@@ -22,6 +22,7 @@ from launcher.qapi import parse_boolean
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from launcher.capabilities import Capabilities, MachineType
+    from launcher.plan.locked import Locked
     from launcher.plan.model import HostFacts
     from launcher.platforms import Catalogue, Platform, Version
     from launcher.profiles import Profile
@@ -71,6 +72,7 @@ def make_plan(
     *,
     binary: str,
     uuid: str,
+    locked: Locked | None = None,
 ) -> Plan:
     """Everything that one start of `profile` on one binary needs, decided.
 
@@ -82,6 +84,7 @@ def make_plan(
         host: the facts named by `needed_features`.
         binary: path of the binary, which becomes the first word of argv.
         uuid: the machine's UUID where the profile gives none.
+        locked: the values of a lock file, which win over profile and platform.
 
     Raises:
         InputErrors: the profile asks for something that this binary does not have.
@@ -98,7 +101,9 @@ def make_plan(
     if profile.tool == "qemu-system":
         machine = _machine_type(profile, capabilities, catalogue, version)
     pins = resolve(catalogue, platform)
-    decider = Decider(profile, platform, pins, catalogue, capabilities, version, host, machine)
+    decider = Decider(
+        profile, platform, pins, catalogue, capabilities, version, host, machine, locked
+    )
     accel, reason = _decide(decider, uuid)
     return Plan(
         name=profile.name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from launcher.nodes import Scalar
 from launcher.plan.model import Option, Origin, Setup, origin_of
-from launcher.platforms import observer_for
+from launcher.platforms import locked_pin, observer_for
 from launcher.qapi import Checker, parse_boolean, said
 
 TYPE_CHECKING = False
@@ -27,6 +27,7 @@ def decide_migration(decider: Decider) -> None:
     _parameters(decider)
     _properties(decider)
     _machine_type(decider)
+    _locked_machine_type(decider)
 
 
 def _known(decider: Decider, family: str) -> frozenset[str]:
@@ -147,6 +148,34 @@ def _machine_type(decider: Decider) -> None:
             taken = any((f, key, name) in decided for f in _families(family))
             if not taken:
                 decider.value(family, kind, key, name, value, origin)
+
+
+def _locked_machine_type(decider: Decider) -> None:
+    """What the machine type set where it was locked, on a binary that does not list it.
+
+    Only 10.0 and later list compat properties of types that are not devices; the machine type of
+    an older binary is as it was all the same, so these are expectations, too.
+    """
+    locked = decider.locked
+    if locked is None:
+        return
+    from launcher.plan.locked import as_pinned
+
+    decided = {(v.family, v.id, v.property) for v in decider.values}
+    for value in locked.from_machine_type():
+        if value.key in decided:
+            continue
+        name = (value.family, value.type, value.property)
+        pin = locked_pin(decider.catalogue, name, as_pinned(value.value), value.place)
+        if decider.settle(pin, value.id) is not None:
+            decider.value(
+                value.family,
+                value.type,
+                value.id,
+                value.property,
+                value.value,
+                decider.origin(pin),
+            )
 
 
 def _families(family: str) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Origin:
     """Who set a value.
 
-    `kind` is one of `qemu default`, `machine type`, `platform`, `profile`, `command line` and
-    `launcher`; `detail` names the platform or the machine type.
+    `kind` is one of `qemu default`, `machine type`, `platform`, `profile`, `command line`, `lock`
+    and `launcher`; `detail` names the platform, the machine type or the lock file.
     """
 
     kind: str
@@ -27,6 +27,8 @@ class Origin:
     def __str__(self) -> str:
         if self.kind == "profile" and self.place is not None:
             return f"profile:{self.place.line}" if self.place.line else "profile"
+        if self.kind == "lock" and self.place is not None:
+            return f"lock {self.detail}:{self.place.line}"
         return f"{self.kind} {self.detail}".rstrip()
 
 

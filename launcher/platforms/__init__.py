@@ -36,10 +36,11 @@ from launcher.platforms.resolve import (
     Pin,
     Platform,
     find_platform,
+    locked_pin,
     platform_from_file,
     resolve,
 )
-from launcher.platforms.spell import Impossible, Omitted, Written, applies, spell
+from launcher.platforms.spell import Impossible, Omitted, Written, applies, asker, spell
 from launcher.platforms.versions import (
     Range,
     Version,
@@ -67,11 +68,13 @@ __all__ = [
     "Version",
     "Written",
     "applies",
+    "asker",
     "build_catalogue",
     "find_platform",
     "fitting",
     "has_option",
     "hazardous",
+    "locked_pin",
     "observer_for",
     "parse_kernel",
     "parse_qemu_version",

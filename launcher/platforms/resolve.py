@@ -165,6 +165,50 @@ def _site_pin(catalogue: Catalogue, platform: Platform, row: Row) -> Pin:
     return Pin(*row.key, row.now or "", row, "site", oldest, row.knows, reason)
 
 
+def locked_pin(catalogue: Catalogue, key: Key, value: str, place: Place) -> Pin:
+    """One value of a lock file, with what the data knows of writing and needing it.
+
+    A lock is kept or refused: what a platform may leave out (`otherwise: omit`) is refused here,
+    unless the binary behaves so by itself.
+    """
+    chain = catalogue.rows(key)
+    known = next((row for row in reversed(chain) if row.now == value), None)
+    row = _with_later_knowledge(known or _bare_row(key, place), chain)
+    row = replace(
+        row,
+        now=value,
+        otherwise="fail" if row.otherwise == "fail" else None,
+        cannot=tuple(replace(limit, otherwise="fail") for limit in row.cannot),
+        machine="",
+        place=place,
+    )
+    return Pin(*key, value, row, "lock", chain[0].was if chain else None, row.knows, "locked")
+
+
+def _bare_row(key: Key, place: Place) -> Row:
+    """A row of which only the value will be known."""
+    return Row(
+        axis="lock",
+        release=None,
+        family=key[0],
+        type=key[1],
+        property=key[2],
+        was=None,
+        now=None,
+        affects="guest",
+        knows=ALWAYS,
+        otherwise=None,
+        translate=(),
+        cannot=(),
+        when=(),
+        needs=None,
+        machine="",
+        why="",
+        ref="",
+        place=place,
+    )
+
+
 def platform_from_file(catalogue: Catalogue, tree: Mapping) -> Platform:
     """A site's own platform: `name`, `extends`, `qemu`, `linux`, and rows with `value` and `why`.
 

@@ -60,7 +60,12 @@ def _unknown(pin: Pin, value: str, version: Version) -> Spelling:
         return Omitted(f"{said} and behaves as {value!r}")
     if pin.row.otherwise == "omit":
         return Omitted(f"{said} and does without {value!r}")
-    return Impossible(f"{said}; the platform asks for {value!r}")
+    return Impossible(f"{said}; {asker(pin)} asks for {value!r}")
+
+
+def asker(pin: Pin) -> str:
+    """Who wants the value, for messages."""
+    return "the lock" if pin.axis == "lock" else "the platform"
 
 
 def applies(pin: Pin, properties: Mapping[str, str], netdev: str | None = None) -> bool:

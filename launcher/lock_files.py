@@ -1,0 +1,108 @@
+"""Lock files on disk: where they stand, and what one says of a request. Disk, read only."""
+
+from __future__ import annotations
+
+import os
+
+from launcher.cache import cache_folder
+from launcher.errors import InputError, Place
+from launcher.files import read_yaml
+from launcher.locks.given import Home, given
+from launcher.locks.model import read_lock
+from launcher.locks.replay import check_profile
+from launcher.plan.decide import HIDDEN
+from launcher.plan.locked import with_lock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.locks.model import Lock
+    from launcher.profiles import Profile
+
+#: Bounds of a lock file: it holds a few lines for each value of a profile.
+_MAX_BYTES = 8 * 1024 * 1024
+_MAX_NODES = 500_000
+
+_ENDING = ".lock.yaml"
+
+
+def lock_path(profile: str) -> str:
+    """The lock file of a profile, beside it: `web.lock.yaml` for `web.yaml`.
+
+    Raises:
+        InputError: that is a lock file itself.
+    """
+    if profile.endswith(_ENDING):
+        raise InputError(
+            "is a lock file, not a profile",
+            place=Place(profile),
+            hint=f"name the profile that was locked: {profile.removesuffix(_ENDING)}.yaml",
+            code="lock",
+        )
+    stem, ending = os.path.splitext(profile)
+    return f"{stem if ending in ('.yaml', '.yml') else profile}{_ENDING}"
+
+
+def home_of(path: str) -> Home:
+    """Where the lock file at `path` stands."""
+    return Home(os.path.dirname(os.path.abspath(path)), cache_folder())
+
+
+def load_lock(path: str) -> Lock:
+    """The lock file at `path`.
+
+    Raises:
+        InputError: there is none, or something in it is wrong.
+    """
+    try:
+        return read_lock(read_yaml(path, limit=_MAX_BYTES, nodes=_MAX_NODES))
+    except InputError as error:
+        if error.code == "file":
+            words = f"the lock file cannot be read: it {_worded(error.message)}"
+            hint = "`qemu-launcher lock PROFILE` writes one beside the profile"
+            raise InputError(words, place=error.place, hint=hint, code="lock") from None
+        raise
+
+
+def _worded(message: str) -> str:
+    return "does not exist" if message.startswith("there is no") else message
+
+
+def replayed(lock: Lock, platform: str, settings: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """`--platform` and `--set` as they were when it was locked, with those of now behind them.
+
+    Raises:
+        InputError: another platform is asked for, or a secret must be given again.
+    """
+    request = lock.document.get("request", {})
+    name = lock.document["platform"]["name"]
+    locked = request.get("platform", "")
+    if platform and platform not in (name, locked):
+        raise InputError(
+            f"is a lock of platform {name}, and --platform asks for {platform}",
+            place=lock.place("platform", "name"),
+            hint="leave --platform out, or lock the profile for that platform",
+            code="lock",
+        )
+    kept = []
+    again = {text.partition("=")[0] for text in settings}
+    for path, text in request.get("settings", {}).items():
+        if text != HIDDEN:
+            kept.append(f"{path}={text}")
+        elif path not in again:
+            raise InputError(
+                f"{path} is a secret, which a lock file does not hold",
+                place=lock.place("request", "settings", path),
+                hint=f"give it again with --set {path}=…",
+                code="lock",
+            )
+    return platform or locked, (*kept, *settings)
+
+
+def locked_profile(lock: Lock, profile: Profile) -> Profile:
+    """`profile` with what was decided for it when it was locked.
+
+    Raises:
+        InputErrors: it is not the profile that was locked any more.
+    """
+    check_profile(lock, profile, given(profile, home_of(lock.file)))
+    return with_lock(profile, lock.locked())

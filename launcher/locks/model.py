@@ -1,0 +1,251 @@
+"""A lock file as a value: made of a report, written as text, read back from a tree. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+
+from launcher.errors import InputError, InputErrors, Place
+from launcher.locks.emit import emit
+from launcher.locks.given import is_path
+from launcher.locks.shape import FORMAT, LOCK, SHAPE
+from launcher.nodes import Mapping, Scalar, Sequence
+from launcher.plan.locked import Locked, LockedValue
+from launcher.qapi import Checker, format_json
+from launcher.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from launcher.locks.given import Home
+    from launcher.nodes import Node
+    from launcher.plan import Omission, Origin, Plan
+    from launcher.report import Judged, Report
+
+_HEAD = """\
+# Written by `qemu-launcher lock`, replayed by `qemu-launcher run --locked`; docs/lock.md.
+# Not to be edited: change the profile and lock it again.
+"""
+
+
+@record
+class Lock:
+    """One lock file.
+
+    `document` is what it says, in Python's types; `tree` is the same with the place of each part.
+    """
+
+    file: str
+    document: dict[str, Any]
+    tree: Mapping
+
+    def place(self, *path: str) -> Place:
+        """Where the key at the end of `path` stands; where its nearest parent does if it does not.
+
+        Args:
+            path: keys, from the outermost on.
+        """
+        node: Node = self.tree
+        found = node.place
+        for key in path:
+            if not isinstance(node, Mapping) or key not in node.items:
+                break
+            found = node.key_place(key)
+            node = node.items[key]
+        return found
+
+    @property
+    def given(self) -> Mapping:
+        """What the profile resolved to."""
+        node = self.tree.items["given"]
+        assert isinstance(node, Mapping)
+        return node
+
+    def values(self) -> dict[tuple[str, str, str], LockedValue]:
+        """The values by (family, id, property)."""
+        rows = self.tree.items["values"]
+        assert isinstance(rows, Sequence)
+        found = {}
+        for row, node in zip(self.document["values"], rows.items, strict=True):
+            value = LockedValue(
+                family=row["family"],
+                type=row["type"],
+                id=row["id"],
+                property=row["property"],
+                value=row["value"],
+                origin=row["origin"],
+                place=node.place,
+                written=row.get("written", row["value"]),
+                spelled=row.get("spelled", row["property"]),
+                was_read="observed" in row,
+                observed=row.get("observed"),
+            )
+            found[value.key] = value
+        return found
+
+    def locked(self) -> Locked:
+        """What of it decides a plan."""
+        name = self.file.rpartition("/")[2]
+        machine = self.document.get("machine", {})
+        place = self.place("machine", "type")
+        return Locked(name, self.values(), machine.get("type", ""), place, machine.get("accel", ""))
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def digest(value: Any) -> str:
+    """A digest of what `value` says, whichever way it is written."""
+    return f"sha256:{hashlib.sha256(format_json(value).encode()).hexdigest()}"
+
+
+def sealed(document: dict[str, Any]) -> dict[str, Any]:
+    """`document` with its form and its digest in front."""
+    return {"format": FORMAT, "digest": digest(document), **document}
+
+
+def lock_text(document: dict[str, Any]) -> str:
+    """The text of a lock file."""
+    return _HEAD + emit(document, ("values", "omitted"))
+
+
+def value_rows(report: Report, home: Home, runtime: str) -> list[dict[str, Any]]:
+    """One row for each value of a report, in the order of the plan.
+
+    Args:
+        report: of a machine that was started for this.
+        home: where the lock file stands.
+        runtime: that machine's runtime directory, which the next one will not have.
+    """
+    return [_value_row(one, home, runtime) for one in report.judged]
+
+
+def _value_row(one: Judged, home: Home, runtime: str) -> dict[str, Any]:
+    value = one.value
+    file = value.origin.place.file if value.origin.place is not None else ""
+
+    def kept(item: Any) -> Any:
+        if isinstance(item, str):
+            if runtime:
+                item = item.replace(runtime, "${runtime}")
+            is_file = is_path(value.family, value.property)
+            return home.path(item, file) if is_file else home.text(item)
+        if isinstance(item, (list, tuple)):
+            return [kept(part) for part in item]
+        return {k: kept(v) for k, v in item.items()} if isinstance(item, dict) else item
+
+    row = {
+        "family": value.family,
+        "type": value.type,
+        "id": value.id,
+        "property": value.property,
+        "value": kept(value.value),
+    }
+    if value.written != value.value:
+        row["written"] = kept(value.written)
+    if value.spelled != value.property:
+        row["spelled"] = value.spelled
+    row["origin"] = origin_text(value.origin)
+    if one.verdict == "unobservable":
+        row["unobservable"] = one.reason
+    else:
+        row["observed"] = kept(one.observed)
+    return row
+
+
+def omission_row(omission: Omission) -> dict[str, Any]:
+    """One row for a value that was not written."""
+    return {
+        "family": omission.family,
+        "type": omission.type,
+        "id": omission.id,
+        "property": omission.property,
+        "value": omission.value,
+        "origin": origin_text(omission.origin),
+        "reason": omission.reason,
+    }
+
+
+def origin_text(origin: Origin) -> str:
+    """Who set a value, without the line: a comment more in the profile changes no lock."""
+    return f"{origin.kind} {origin.detail}".rstrip()
+
+
+def machine_section(plan: Plan, asked: str, cpu: str) -> dict[str, Any]:
+    """What an alias and a list of accelerators became."""
+    section = {"type": plan.machine, "asked": asked, "accel": plan.accel}
+    return {**section, "cpu": cpu} if cpu else section
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+_AGAIN = "lock the profile again: `qemu-launcher lock PROFILE`"
+
+
+def read_lock(tree: Mapping) -> Lock:
+    """The lock that a file holds.
+
+    Raises:
+        InputError: it is no lock file, is of another form, or was edited.
+        InputErrors: parts of it are missing or wrong.
+    """
+    file = tree.place.file
+    _check_form(tree)
+    checker = Checker(SHAPE)
+    checker.check(LOCK, tree, "lock")
+    if checker.mistakes:
+        raise InputErrors(
+            InputError(m.message, place=m.place, hint=m.hint or _AGAIN, code="lock")
+            for m in checker.mistakes
+        )
+    document = {key: python_value(item) for key, item in tree.items.items()}
+    body = {key: item for key, item in document.items() if key not in ("format", "digest")}
+    if document["digest"] != digest(body):
+        raise InputError(
+            "the lock file was edited after it was written: it is not what its digest says",
+            place=tree.key_place("digest"),
+            hint=f"restore it, or {_AGAIN}",
+            code="lock",
+        )
+    return Lock(file, document, tree)
+
+
+def _check_form(tree: Mapping) -> None:
+    form = tree.get("format")
+    if form is None:
+        words = "is not a lock file: it has no 'format'"
+        raise InputError(words, place=tree.place, hint=_AGAIN, code="lock")
+    if not isinstance(form, Scalar) or form.text != str(FORMAT):
+        text = form.text if isinstance(form, Scalar) else "something else"
+        raise InputError(
+            f"is a lock file of format {text}, and this launcher reads format {FORMAT}",
+            place=form.place,
+            hint=f"use a launcher that knows it, or {_AGAIN}",
+            code="lock",
+        )
+
+
+def python_value(node: Node) -> Any:
+    """What a node of a lock file says: the inverse of `emit`."""
+    if isinstance(node, Mapping):
+        return {key: python_value(item) for key, item in node.items.items()}
+    if isinstance(node, Sequence):
+        return [python_value(item) for item in node.items]
+    if not node.plain:
+        return node.text
+    words = {"null": None, "true": True, "false": False}
+    if node.text in words:
+        return words[node.text]
+    return _number(node.text)
+
+
+def _number(text: str) -> Any:
+    """A number that is written as `emit` writes it; all else is text."""
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        if repr(number) == text:
+            return number
+    return text

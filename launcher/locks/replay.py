@@ -1,0 +1,274 @@
+"""Whether a profile, a plan and what QEMU says keep a lock. Pure.
+
+A lock is kept or refused as a whole. Before QEMU is started: the profile must say what it said,
+and the plan for this binary must hold every locked value, or the binary must behave so by itself.
+After it: what is read back must be what was read back then.
+"""
+
+from __future__ import annotations
+
+from launcher.errors import HostError, InputError, InputErrors
+from launcher.locks.compare import changes
+from launcher.nodes import Mapping, Sequence
+from launcher.record import record, replace
+from launcher.report import as_text, same
+from launcher.report.text import shorten
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from launcher.errors import LauncherError, Place
+    from launcher.locks.compare import Change
+    from launcher.locks.model import Lock
+    from launcher.nodes import Node
+    from launcher.plan import Plan
+    from launcher.plan.locked import LockedValue
+    from launcher.profiles import Profile
+    from launcher.report import Judged, Report
+
+#: How many reasons one message holds; all of them are in its evidence.
+_SHOWN = 3
+
+
+def check_profile(lock: Lock, profile: Profile, now: Mapping) -> None:
+    """Refuse a profile that is not the one that was locked.
+
+    Args:
+        lock: what was locked.
+        profile: what is to be run.
+        now: its tree (`given`).
+
+    Raises:
+        InputErrors: each difference with its place, the profile's where there is one.
+    """
+    name = lock.document["profile"]["name"]
+    if name != profile.name:
+        raise InputError(
+            f"is the lock of {name!r}, and this profile is {profile.name!r}",
+            place=lock.place("profile", "name"),
+            hint=f"lock this one: `qemu-launcher lock {profile.file}`",
+            code="lock",
+        )
+    file = lock.file.rpartition("/")[2]
+    hint = f"if it is meant, lock it again: `qemu-launcher lock {profile.file}`"
+    found = [
+        InputError(_said(change, file), place=_where(change), hint=hint, code="lock")
+        for change in changes(lock.given, now)
+    ]
+    if found:
+        raise InputErrors(found)
+
+
+def _said(change: Change, file: str) -> str:
+    if change.locked is None:
+        return f"{change.path} is not in {file}"
+    line = change.locked_place.line
+    if change.now is None:
+        return f"{change.path} is in {file}:{line}, and not in the profile any more"
+    return f"{change.path} is {change.now}, and {file}:{line} has {change.locked}"
+
+
+def _where(change: Change) -> Place:
+    """Where the profile says it; what it says no more stands in the lock file only."""
+    return change.locked_place if change.now is None else change.place
+
+
+# -- before QEMU is started -----------------------------------------------------------------------
+
+
+@record
+class Broken:
+    """One locked value that cannot be kept on a binary.
+
+    `possible` is what the binary would do instead, None where it can do nothing of the kind.
+    """
+
+    name: str
+    planned: Any
+    possible: Any
+    reason: str
+    place: Place
+
+    def __str__(self) -> str:
+        possible = "nothing" if self.possible is None else shorten(self.possible)
+        words = f"{self.name}: locked {shorten(self.planned)}, possible {possible}"
+        return f"{words} ({self.reason})" if self.reason else words
+
+    def as_json(self) -> dict[str, Any]:
+        """For the evidence of the error."""
+        return {
+            "property": self.name,
+            "planned": self.planned,
+            "possible": self.possible,
+            "reason": self.reason,
+            "line": self.place.line,
+        }
+
+
+def keep_lock(lock: Lock, profile: Profile, version: str, make: Callable[[], Plan]) -> Plan:
+    """The plan that `make` makes under a lock, when it keeps all of it.
+
+    Args:
+        lock: what was locked.
+        profile: that is planned.
+        version: of the binary.
+        make: makes the plan.
+
+    Raises:
+        HostError: says of each value that cannot be kept what was locked, and why.
+    """
+    try:
+        plan = make()
+    except (InputError, HostError) as error:
+        raise refusal(lock, profile, version, error) from None
+    check_plan(lock, plan)
+    return plan
+
+
+def check_plan(lock: Lock, plan: Plan) -> None:
+    """Refuse a plan that does not hold every value of the lock.
+
+    Raises:
+        HostError: says of each what was locked, what is possible here, and why.
+    """
+    broken = list(_broken(lock, plan))
+    if broken:
+        raise _refusal(lock, plan.version, broken)
+
+
+def _broken(lock: Lock, plan: Plan) -> Iterator[Broken]:
+    values = {(v.family, v.id, v.property): v for v in plan.values}
+    omitted = {(o.family, o.id, o.property): o for o in plan.omitted}
+    for key, locked in lock.values().items():
+        value = values.get(key)
+        if value is not None:
+            if not alike(value.value, locked.value):
+                yield Broken(_name(locked), locked.value, value.value, value.note, locked.place)
+            continue
+        # What the plan omits for the lock's sake the binary does by itself.
+        left = omitted.get(key)
+        if left is not None and left.origin.kind == "lock":
+            continue
+        reason = left.reason if left is not None else f"QEMU {plan.version} was not asked for it"
+        yield Broken(_name(locked), locked.value, None, reason, locked.place)
+
+
+def refusal(lock: Lock, profile: Profile, version: str, error: LauncherError) -> LauncherError:
+    """The error of a plan that could not be made, with what was locked."""
+    reasons: list[Broken] = []
+    written = dict(_places(profile))
+    values = lock.values()
+    for mistake in getattr(error, "mistakes", None) or (error,):
+        key = written.get(mistake.place) if mistake.place is not None else None
+        locked = values.get(key) if key is not None else None
+        if locked is None:
+            locked = next((v for v in values.values() if v.place == mistake.place), None)
+        if locked is not None:
+            reasons.append(Broken(_name(locked), locked.value, None, mistake.message, locked.place))
+    if not reasons:
+        said = error.evidence.get("reasons") or [error.message]
+        reasons = [_by_reason(str(reason), lock, values) for reason in said]
+    return _refusal(lock, version, reasons)
+
+
+def _by_reason(reason: str, lock: Lock, values: dict[tuple[str, str, str], LockedValue]) -> Broken:
+    """A reason of the plan begins with what it is about: `object iothread poll-grow: …`."""
+    head, _, rest = reason.partition(": ")
+    for value in values.values():
+        if head == f"{value.family} {value.type} {value.property}":
+            return Broken(_name(value), value.value, None, rest, value.place)
+    machine = lock.document.get("machine", {})
+    for name, key in (("machine type", "type"), ("accel", "accel")):
+        if name in reason:
+            return Broken(name, machine.get(key), None, reason, lock.place("machine", key))
+    return Broken("profile", lock.document["profile"]["name"], None, reason, lock.place("given"))
+
+
+def _refusal(lock: Lock, version: str, broken: list[Broken]) -> HostError:
+    file = lock.file.rpartition("/")[2]
+    shown = "; ".join(str(one) for one in broken[:_SHOWN])
+    more = len(broken) - _SHOWN
+    was = lock.document["qemu"]["version"]
+    return HostError(
+        f"QEMU {version} cannot keep {file}: {shown}" + (f"; and {more} more" if more > 0 else ""),
+        place=broken[0].place,
+        hint=f"it was locked on QEMU {was}; run it there, or lock it again on this one",
+        evidence={"reasons": [str(one) for one in broken], "values": [b.as_json() for b in broken]},
+        code="lock",
+    )
+
+
+def _name(locked: LockedValue) -> str:
+    return " ".join(dict.fromkeys((locked.family, locked.type, locked.id, locked.property)))
+
+
+#: Section of a profile → the family of its values.
+_FAMILIES = {
+    "objects": "object",
+    "netdevs": "netdev",
+    "chardevs": "chardev",
+    "blockdevs": "blockdev",
+    "devices": "device",
+    "audiodevs": "audiodev",
+    "tpmdevs": "tpmdev",
+    "exports": "export",
+}
+
+
+def _places(profile: Profile) -> Iterator[tuple[Place, tuple[str, str, str]]]:
+    """Where the profile says each value: mistakes are told at the key or at the value."""
+    for section, family in _FAMILIES.items():
+        for key, entry in getattr(profile, section).items():
+            yield from _below(entry, family, key, "")
+    yield from _below(profile.machine, "machine", "machine", "")
+    for part in ("capabilities", "parameters", "properties"):
+        family = f"migration-{part[:-1]}".replace("capabilitie", "capability").replace(
+            "propertie", "property"
+        )
+        for name, node in getattr(profile, f"migration_{part}").items():
+            yield node.place, (family, "migration", name)
+
+
+def _below(
+    node: Node, family: str, key: str, path: str
+) -> Iterator[tuple[Place, tuple[str, str, str]]]:
+    if isinstance(node, Mapping):
+        for name, item in node.items.items():
+            below = f"{path}.{name}".lstrip(".")
+            yield node.key_place(name), (family, key, below)
+            yield from _below(item, family, key, below)
+    elif not isinstance(node, Sequence) and path:
+        yield node.place, (family, key, path)
+
+
+# -- after it -------------------------------------------------------------------------------------
+
+
+def judge_lock(lock: Lock, report: Report) -> Report:
+    """`report` with a mismatch for each value that is not what was observed when it was locked."""
+    values = lock.values()
+    return replace(report, judged=tuple(_judged(one, values, lock) for one in report.judged))
+
+
+def _judged(one: Judged, values: dict[tuple[str, str, str], LockedValue], lock: Lock) -> Judged:
+    value = one.value
+    locked = values.get((value.family, value.id, value.property))
+    if locked is None or one.verdict != "match" or not locked.was_read:
+        return one
+    if alike(locked.observed, one.observed):
+        return one
+    qemu = lock.document["qemu"]["version"]
+    told_alike = alike(locked.written, value.written) and locked.spelled == value.spelled
+    if told_alike and not value.observer.reads_as:
+        words = f"QEMU {qemu} had {as_text(locked.observed)} when it was locked"
+        return replace(one, verdict="mismatch", reason=words)
+    # The platform data gives both binaries what they need for the same effect.
+    words = f"QEMU {qemu} keeps the same as {as_text(locked.observed)}"
+    return replace(one, reason=one.reason or words)
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values mean the same, whichever QEMU spelled them."""
+    return same(one, other) or same(other, one)
