@@ -18,38 +18,64 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     parser.add_argument(
         "facts", nargs="*", metavar="FACT", help="facts or features by name; by default all"
     )
+    parser.add_argument(
+        "--name", default="", metavar="N", help="call this host N instead of by its node name"
+    )
+    parser.add_argument(
+        "--qemu",
+        action="append",
+        default=[],
+        metavar="BIN",
+        help="a QEMU binary that is not on PATH; may be repeated",
+    )
     add_format(parser)
     parser.set_defaults(run=host)
 
 
 def host(options: argparse.Namespace) -> int:
     """Gather facts and show them; facts that nobody asked for are not gathered."""
-    from launcher.host.facts import gather
+    from launcher.host.facts import FORMAT, gather
+    from launcher.probe import find_binary
 
+    binaries = [find_binary(name) for name in options.qemu]
     if not options.facts:
-        found = gather()
+        found = gather(name=options.name, binaries=binaries)
     else:
         facts, features = _sorted_out(options.facts)
-        found = gather(facts, features or None)
+        found = gather(facts, features or None, name=options.name, binaries=binaries)
     if options.format == "json":
-        out_json(found)
+        out_json({"format": FORMAT, **found})
         return 0
+    judged = found.pop("features", {})
+    if options.facts:
+        _show(found)
+    else:
+        from launcher.cli.overview import overview
+
+        out(overview(found))
+    if found and judged:
+        out("")
+    _show_features(judged)
+    return 0
+
+
+def _show(found: dict[str, Any]) -> None:
+    from launcher.report import table
+
+    rows = [row for name, value in found.items() for row in _rows(name, value)]
+    if rows:
+        out(table(rows, ("fact", "value"), {}))
+
+
+def _show_features(judged: dict[str, Any]) -> None:
+    if not judged:
+        return
     from launcher.display import printable
     from launcher.report import table
 
-    judged = found.pop("features", {})
-    rows = [row for name, value in found.items() for row in _rows(name, value)]
     words = {True: "yes", False: "no", None: "unknown"}
-    features_table = [
-        (name, words[one["present"]], printable(one["reason"])) for name, one in judged.items()
-    ]
-    if rows:
-        out(table(rows, ("fact", "value"), {}))
-    if rows and judged:
-        out("")
-    if judged:
-        out(table(features_table, ("feature", "here", "reason"), {}))
-    return 0
+    rows = [(name, words[one["present"]], printable(one["reason"])) for name, one in judged.items()]
+    out(table(rows, ("feature", "here", "reason"), {}))
 
 
 def _sorted_out(names: list[str]) -> tuple[list[str], list[str]]:

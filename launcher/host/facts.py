@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     _Judge = Callable[[Any], tuple[bool | None, str]]
 
 
+FORMAT = "host-facts-1"
+"""What a file of facts says under `format`; the number rises when a fact changes its meaning."""
+
+
 @record
 class Feature:
     """Whether this host has a feature: True, False, or None for unknown; and why."""
@@ -36,28 +40,54 @@ def _reading(name: str) -> Callable[[], Any]:
     return read
 
 
-def _device(path: str) -> Callable[[], Any]:
-    def read() -> Any:
-        from launcher.host import readings
+def _vhost(path: str) -> Callable[[], Any]:
+    def ask() -> Any:
+        from launcher.host import vhost
 
-        return readings.device(path)
+        return vhost.device(path)
 
-    return read
+    return ask
 
 
-def _works(name: str, what: str) -> Callable[[], Any]:
+def _vdpa() -> Any:
+    from launcher.host import vhost
+
+    return vhost.vdpa()
+
+
+def _works(module: str, name: str, what: str) -> Callable[[], Any]:
     """A kernel service that either works for this process or says why not."""
 
     def ask() -> Any:
-        from launcher.host import syscalls
-
+        probe = getattr(__import__(f"launcher.host.{module}", fromlist=[name]), name)
         try:
-            getattr(syscalls, name)()
+            probe()
         except OSError as error:
             return {"works": False, "reason": f"{what}: {error.strerror}"}
         return {"works": True, "reason": f"{what} works"}
 
     return ask
+
+
+def _huge_memfd() -> Any:
+    from launcher.host import readings, syscalls
+
+    sizes: dict[str, Any] = {}
+    for size in readings.hugepages():
+        try:
+            syscalls.huge_memfd(int(size))
+        except OSError as error:
+            sizes[size] = error.strerror
+        else:
+            sizes[size] = True
+    works = [size for size, answer in sizes.items() if answer is True]
+    said = f"a sealed memfd of {' and '.join(works)} byte pages works" if works else ""
+    refused = next(iter(sizes.values()), "this kernel has no huge pages")
+    return {
+        "works": bool(works),
+        "reason": said or f"a sealed memfd of huge pages: {refused}",
+        "sizes": sizes,
+    }
 
 
 def _kvm() -> Any:
@@ -89,7 +119,7 @@ def _tap_offloads() -> Any:
         node = os.stat(tap.DEVICE)
     except FileNotFoundError:
         return {"present": False}
-    key = [node.st_ino, node.st_rdev, node.st_ctime_ns, os.uname().release]
+    key = [node.st_ino, node.st_rdev, node.st_ctime_ns, os.uname().release, *tap.OFFLOADS]
     kept = boot_cache.recall("tap", key)
     if isinstance(kept, dict):
         return kept
@@ -98,27 +128,39 @@ def _tap_offloads() -> Any:
     return found
 
 
+def _binaries() -> Any:
+    from launcher.host.binaries import qemu_binaries
+
+    return qemu_binaries()
+
+
 FACTS: dict[str, Callable[[], Any]] = {
     "name": lambda: os.uname().nodename,
     "arch": lambda: os.uname().machine,
     "kernel": _reading("kernel"),
+    "distribution": _reading("distribution"),
     "cpus": _reading("cpus"),
     "cpu": _reading("cpu"),
+    "numa": _reading("numa"),
     "memory": _reading("memory"),
     "hugepages": _reading("hugepages"),
+    "hugetlbfs": _reading("hugetlbfs"),
     "kvm": _kvm,
     "tun": _tun,
     "tap-offloads": _tap_offloads,
-    "vhost-net": _device("/dev/vhost-net"),
-    "vhost-vsock": _device("/dev/vhost-vsock"),
-    "io_uring": _works("io_uring_ring", "io_uring_setup"),
-    "memfd-sealing": _works("sealed_memfd", "a sealed memfd"),
+    "vhost-net": _vhost("/dev/vhost-net"),
+    "vhost-vsock": _vhost("/dev/vhost-vsock"),
+    "vhost-vdpa": _vdpa,
+    "io_uring": _works("ring", "round_trip", "an io_uring round trip"),
+    "aio": _works("syscalls", "aio_context", "io_setup"),
+    "memfd-sealing": _works("syscalls", "sealed_memfd", "a sealed memfd"),
+    "memfd-hugetlb": _huge_memfd,
     "userfaultfd": _userfaultfd,
     "sev": _reading("sev"),
     "tdx": _reading("tdx"),
     "cgroup": _reading("cgroup"),
     "ulimits": _reading("ulimits"),
-    "qemu": _reading("qemu_binaries"),
+    "qemu": _binaries,
 }
 
 
@@ -166,10 +208,14 @@ FEATURES: dict[str, tuple[str, _Judge]] = {
     "tun-ufo": ("tap-offloads", _judge_tun("ufo", "TUNSETOFFLOAD")),
     "tun-uso": ("tap-offloads", _judge_tun("uso", "TUNSETOFFLOAD")),
     "tun-tunnel": ("tap-offloads", _judge_tun("tunnel", "TUNSETOFFLOAD")),
+    "tun-tunnel-csum": ("tap-offloads", _judge_tun("tunnel-csum", "TUNSETOFFLOAD")),
     "vhost-net": ("vhost-net", _judge_works),
     "vhost-vsock": ("vhost-vsock", _judge_works),
+    "vhost-vdpa": ("vhost-vdpa", _judge_works),
     "io_uring": ("io_uring", _judge_works),
+    "aio": ("aio", _judge_works),
     "memfd-sealing": ("memfd-sealing", _judge_works),
+    "memfd-hugetlb": ("memfd-hugetlb", _judge_works),
     "userfaultfd": ("userfaultfd", _judge_userfaultfd),
     "sev": ("sev", _judge_flag("sev", "kvm_amd", "device")),
     "sev-es": ("sev", _judge_flag("sev-es", "kvm_amd", "device")),
@@ -180,29 +226,42 @@ FEATURES: dict[str, tuple[str, _Judge]] = {
 
 
 def gather(
-    wanted: Iterable[str] | None = None, features: Iterable[str] | None = None
+    wanted: Iterable[str] | None = None,
+    features: Iterable[str] | None = None,
+    *,
+    name: str = "",
+    binaries: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Host facts by name, and under `features` each `{"present", "reason"}`, ready for JSON.
+
+    docs/host.schema.json describes what they look like.
 
     Args:
         wanted: names of FACTS; None for all, unless `features` are given.
         features: names of FEATURES; None for all, unless facts are given.
+        name: what to call this host instead of its node name.
+        binaries: paths of QEMU binaries that the user names besides those on PATH.
 
     Raises:
         InputError: a name that no fact or feature has.
     """
     if wanted is None and features is None:
         wanted, features = FACTS, FEATURES
-    facts = {name: _gather_one(name) for name in (wanted or ())}
+    given: dict[str, Callable[[], Any]] = {"name": lambda: name} if name else {}
+    if binaries:
+        from launcher.host.binaries import qemu_binaries
+
+        given["qemu"] = lambda: qemu_binaries(binaries)
+    facts = {one: _gather_one(one, given) for one in (wanted or ())}
     if features is None:
         return facts
     # A fact that only a feature needs is asked once too, and shown: it is the evidence.
     names = list(features)
-    for name in names:
-        source = _source(name)
+    for one in names:
+        source = _source(one)
         if source not in facts:
             facts[source] = _gather_one(source)
-    judged = {name: feature(name, facts) for name in names}
+    judged = {one: feature(one, facts) for one in names}
     shown = {n: {"present": f.present, "reason": f.reason} for n, f in judged.items()}
     return {**facts, "features": shown}
 
@@ -234,9 +293,9 @@ def _source(name: str) -> str:
         raise InputError(f"there is no host feature {name!r}", hint=hint) from None
 
 
-def _gather_one(name: str) -> Any:
+def _gather_one(name: str, given: Mapping[str, Callable[[], Any]] | None = None) -> Any:
     try:
-        ask = FACTS[name]
+        ask = (given or {}).get(name) or FACTS[name]
     except KeyError:
         hint = f"known are {', '.join(sorted(FACTS))}"
         raise InputError(f"there is no host fact {name!r}", hint=hint) from None

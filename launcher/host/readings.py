@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _UNLIMITED_V1 = 1 << 62  # cgroup v1 writes the largest page multiple below 2^63
-_TOOLS = ("qemu-storage-daemon", "qemu-img")
 
 
 def read(path: str) -> str:
@@ -23,9 +22,10 @@ def read(path: str) -> str:
 
 
 def _read_or(path: str, otherwise: str) -> str:
+    """The text of a file that need not be there; one that may not be read is not `otherwise`."""
     try:
         return read(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return otherwise
 
 
@@ -36,19 +36,65 @@ def kernel() -> dict[str, str]:
     return {"release": release, "series": ".".join(numbers[:2])}
 
 
+def distribution(root: str = "/") -> dict[str, str]:
+    """What os-release(5) says: `id` (debian), `version` (12, empty for rolling ones) and `name`."""
+    try:
+        text = read(os.path.join(root, "etc/os-release"))
+    except FileNotFoundError:
+        text = read(os.path.join(root, "usr/lib/os-release"))
+    words = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().partition("=")
+        if equals and not name.startswith("#"):
+            words[name] = _unquoted(value)
+    ident = words.get("ID", "linux")
+    return {
+        "id": ident,
+        "version": words.get("VERSION_ID", ""),
+        "name": words.get("PRETTY_NAME", ident),
+    }
+
+
+def _unquoted(value: str) -> str:
+    """A value as a shell would read it; shlex would cost an import of re."""
+    if value[:1] not in ("'", '"') or value[-1:] != value[:1]:
+        return value
+    inner = value[1:-1]
+    if value[0] == '"':
+        for mark in ('\\"', "\\$", "\\`", "\\\\"):
+            inner = inner.replace(mark, mark[1])
+    return inner
+
+
 def cpus() -> dict[str, int]:
     """CPUs online, and those that this process may run on."""
     return {"online": os.cpu_count() or 1, "usable": len(os.sched_getaffinity(0))}
 
 
 def memory() -> dict[str, int]:
-    """Bytes of RAM and swap. What is free changes by the second and is no fact."""
+    """Bytes of RAM and swap, and of RAM that is available at this moment."""
+    names = {"MemTotal": "total", "MemAvailable": "available", "SwapTotal": "swap"}
     sizes = {}
     for line in read("/proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
-        if name in ("MemTotal", "SwapTotal"):
-            sizes[name] = int(rest.split()[0]) * 1024
-    return {"total": sizes["MemTotal"], "swap": sizes.get("SwapTotal", 0)}
+        if name in names:
+            sizes[names[name]] = int(rest.split()[0]) * 1024
+    return sizes
+
+
+def numa(root: str = "/sys/devices/system/node") -> list[dict[str, Any]]:
+    """NUMA nodes: number, CPUs as the kernel lists them (`0-3,8`), bytes of memory."""
+    found = []
+    for name in os.listdir(root):
+        number = name.removeprefix("node")
+        if name.startswith("node") and number.isdigit():
+            size = 0
+            for line in read(f"{root}/{name}/meminfo").splitlines():
+                if "MemTotal:" in line:
+                    size = int(line.split()[-2]) * 1024
+            cpulist = read(f"{root}/{name}/cpulist")
+            found.append({"node": int(number), "cpus": cpulist, "memory": size})
+    return sorted(found, key=lambda node: int(node["node"]))
 
 
 def cpu() -> dict[str, Any]:
@@ -81,6 +127,27 @@ def hugepages() -> dict[str, dict[str, int]]:
     return dict(sorted(found.items(), key=lambda item: int(item[0])))
 
 
+def hugetlbfs(mounts: str = "/proc/self/mounts") -> list[dict[str, Any]]:
+    """Where huge pages are mounted: path, page size in bytes, whether this user may write there."""
+    found = []
+    for line in read(mounts).splitlines():
+        _device, path, kind, options, *_rest = line.split(" ")
+        if kind == "hugetlbfs":
+            # The kernel writes blanks and the like in octal.
+            path = path.encode("latin-1", "replace").decode("unicode_escape")
+            words = (
+                one.removeprefix("pagesize=") for one in options.split(",") if "pagesize" in one
+            )
+            size = _bytes(next(words, "0"))
+            found.append({"path": path, "page-size": size, "writable": os.access(path, os.W_OK)})
+    return found
+
+
+def _bytes(text: str) -> int:
+    unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:], 0)
+    return int(text[:-1]) * unit if unit else int(text)
+
+
 def sev() -> dict[str, bool]:
     """AMD SEV as kvm_amd offers it, and whether its device is there."""
     found = {}
@@ -95,21 +162,11 @@ def tdx() -> dict[str, bool]:
     return {"tdx": _read_or("/sys/module/kvm_intel/parameters/tdx", "N") in ("Y", "1")}
 
 
-def device(path: str) -> dict[str, Any]:
-    """Whether a device node is there and opens for reading and writing."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
-    except OSError as error:
-        present = os.path.exists(path)
-        why = f"{path} does not open: {error.strerror}" if present else f"{path} is not there"
-        return {"present": present, "works": False, "reason": why}
-    return {"present": True, "works": True, "reason": f"{path} opens"}
-
-
 def cgroup() -> dict[str, Any]:
     """The version, this process's group, and the tightest limits on the way to the root.
 
-    `memory-max` is in bytes, `pids-max` in tasks, `cpu-max` in CPUs; null is no limit.
+    `memory-max` is in bytes, `pids-max` in tasks, `cpu-max` in CPUs; null is no limit. Where the
+    group's folder is not to be seen (a container shows only its own) its limits are unknown.
     """
     groups = {}
     for line in read("/proc/self/cgroup").splitlines():
@@ -120,27 +177,36 @@ def cgroup() -> dict[str, Any]:
         path = groups.get("unified", "/")
         root = "/sys/fs/cgroup"
         files = {"memory-max": "memory.max", "pids-max": "pids.max", "cpu-max": "cpu.max"}
-        limits = {key: _tightest(root, path, file) for key, file in files.items()}
+        limits: dict[str, Any] = {k: _tightest(root, path, file) for k, file in files.items()}
         return {"version": 2, "path": path, **limits}
-    return {
-        "version": 1,
-        "path": groups.get("memory", "/"),
-        "memory-max": _tightest(
-            "/sys/fs/cgroup/memory", groups.get("memory", "/"), "memory.limit_in_bytes"
-        ),
-        "pids-max": _tightest("/sys/fs/cgroup/pids", groups.get("pids", "/"), "pids.max"),
-        "cpu-max": None,
-    }
+    found: dict[str, Any] = {"version": 1, "path": groups.get("memory", "/")}
+    for key, controller, file in (
+        ("memory-max", "memory", "memory.limit_in_bytes"),
+        ("pids-max", "pids", "pids.max"),
+        ("cpu-max", "cpu", "cpu.cfs_quota_us"),
+    ):
+        root = f"/sys/fs/cgroup/{controller}"
+        if controller in groups and os.path.isdir(root):
+            found[key] = _tightest(root, groups[controller], file)
+        else:
+            found[key] = {"unknown": f"the {controller} controller is not mounted"}
+    return found
 
 
-def _tightest(root: str, path: str, file: str) -> float | None:
-    found: list[float] = []
+def _tightest(root: str, path: str, file: str) -> Any:
+    limits: list[float] = []
     parts = [part for part in path.split("/") if part]
+    if not os.path.isdir("/".join([root, *parts])):
+        return {"unknown": f"{path} is not below {root}"}
     for depth in range(len(parts) + 1):
-        limit = _limit(_read_or("/".join([root, *parts[:depth], file]), "max"))
+        folder = "/".join([root, *parts[:depth]])
+        text = _read_or(f"{folder}/{file}", "max")
+        if file == "cpu.cfs_quota_us" and text != "max":
+            text = "max" if int(text) < 0 else f"{text} {read(f'{folder}/cpu.cfs_period_us')}"
+        limit = _limit(text)
         if limit is not None:
-            found.append(limit)
-    return min(found, default=None)
+            limits.append(limit)
+    return min(limits, default=None)
 
 
 def _limit(text: str) -> float | None:
@@ -166,64 +232,3 @@ def ulimits() -> dict[str, list[int | None]]:
         name: [None if value == resource.RLIM_INFINITY else value for value in getrlimit]
         for name, getrlimit in ((n, resource.getrlimit(limit)) for n, limit in names.items())
     }
-
-
-def qemu_binaries() -> list[dict[str, Any]]:
-    """Every qemu-system-*, qemu-storage-daemon and qemu-img on PATH, with its version.
-
-    A binary that two folders of PATH lead to is listed once, by the first.
-    """
-    found: dict[str, str] = {}
-    for folder in os.get_exec_path():
-        try:
-            names = sorted(os.listdir(folder))
-        except OSError:
-            continue
-        for name in names:
-            if name.startswith("qemu-system-") or name in _TOOLS:
-                path = os.path.join(folder, name)
-                if os.path.isfile(path) and os.access(path, os.X_OK):
-                    found.setdefault(os.path.realpath(path), path)
-    paths = list(found.values())
-    at_once = os.cpu_count() or 1
-    versions: list[Any] = []
-    for start in range(0, len(paths), at_once):
-        versions += _versions(paths[start : start + at_once])
-    return [{"path": p, "version": v} for p, v in zip(paths, versions, strict=True)]
-
-
-def _versions(paths: list[str]) -> list[Any]:
-    import subprocess
-
-    started: list[subprocess.Popen[str] | str] = []
-    for path in paths:
-        try:
-            started.append(
-                subprocess.Popen(
-                    [path, "--version"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    text=True,
-                    errors="replace",
-                )
-            )
-        except OSError as error:
-            started.append(str(error.strerror))
-    return [p if isinstance(p, dict) else _version(p) for p in started]
-
-
-def _version(started: Any) -> Any:
-    import re
-    import subprocess
-
-    if isinstance(started, str):
-        return {"unknown": started}
-    try:
-        text, _ = started.communicate(timeout=5)
-    except subprocess.TimeoutExpired:
-        started.kill()
-        started.communicate()
-        return {"unknown": "--version did not answer within 5 s"}
-    said = re.search(r"version (\d+(?:\.\d+)+)", text)
-    return said[1] if said else {"unknown": f"--version ended with {started.returncode}"}

@@ -30,14 +30,18 @@ _FEATURES = {
     "no-pi": 0x1000,
     "vnet-hdr": 0x4000,
 }
-_CSUM, _TSO4, _TSO6, _UFO, _USO4, _USO6, _TUNNEL = 0x01, 0x02, 0x04, 0x10, 0x20, 0x40, 0x80
-_OFFLOADS = {
+_CSUM, _TSO4, _TSO6, _TSO_ECN, _UFO = 0x01, 0x02, 0x04, 0x08, 0x10
+_USO4, _USO6, _TUNNEL, _TUNNEL_CSUM = 0x20, 0x40, 0x80, 0x100
+#: Each with what the kernel wants beside it.
+OFFLOADS = {
     "csum": _CSUM,
     "tso4": _CSUM | _TSO4,
     "tso6": _CSUM | _TSO6,
+    "tso-ecn": _CSUM | _TSO4 | _TSO_ECN,
     "ufo": _CSUM | _UFO,
     "uso": _CSUM | _USO4 | _USO6,  # the kernel takes both or none
     "tunnel": _CSUM | _TSO4 | _TUNNEL,  # and this only beside another one
+    "tunnel-csum": _CSUM | _TSO4 | _TUNNEL | _TUNNEL_CSUM,
 }
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _IFREQ = "=16sH22x"
@@ -94,7 +98,7 @@ def _ask_a_tap() -> dict[str, bool]:
     try:
         flags = _FEATURES["tap"] | _FEATURES["no-pi"] | _FEATURES["vnet-hdr"]
         fcntl.ioctl(fd, _TUNSETIFF, struct.pack(_IFREQ, b"", flags))
-        return {name: _takes(fd, mask) for name, mask in _OFFLOADS.items()}
+        return {name: _takes(fd, mask) for name, mask in OFFLOADS.items()}
     finally:
         os.close(fd)  # the tap goes with it
 

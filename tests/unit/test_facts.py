@@ -15,10 +15,11 @@ import time
 import pytest
 
 from launcher.errors import InputError
-from launcher.host import facts, readings, syscalls, tap
+from launcher.host import binaries, facts, readings, syscalls, tap, vhost
 from launcher.host.child import in_child
 
-SYSCALLS = {"io_uring_setup": 425, "userfaultfd": 323, "memfd_create": 319}
+SYSCALLS = {"io_uring_setup": 425, "io_uring_enter": 426, "io_setup": 206, "userfaultfd": 323}
+SYSCALLS |= {"memfd_create": 319}
 only_x86 = pytest.mark.skipif(
     os.uname().machine != "x86_64", reason="the filter knows x86_64's system calls"
 )
@@ -134,7 +135,13 @@ def test_io_uring_and_memfd_here():
 @only_x86
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.EPERM])
 @pytest.mark.parametrize(
-    ("feature", "syscall"), [("io_uring", "io_uring_setup"), ("memfd-sealing", "memfd_create")]
+    ("feature", "syscall"),
+    [
+        ("io_uring", "io_uring_setup"),
+        ("io_uring", "io_uring_enter"),  # a ring that can be made and not used
+        ("aio", "io_setup"),
+        ("memfd-sealing", "memfd_create"),
+    ],
 )
 def test_a_refused_system_call_is_a_no(feature, syscall, code):
     found = without_syscall(syscall, code, lambda: facts.gather(features=[feature]))
@@ -148,6 +155,8 @@ def test_userfaultfd_without_its_system_call():
     found = without_syscall("userfaultfd", errno.ENOSYS, syscalls.userfaultfd)
     assert found["syscall"] == found["user-mode-only"] == os.strerror(errno.ENOSYS)
     assert found["device"] is True or isinstance(found["device"], str)
+    if found["device"] is not True:
+        assert found["features"] == []
 
 
 @pytest.mark.parametrize(
@@ -216,14 +225,81 @@ def test_features_of_another_host(name, value, present):
     assert judged.reason
 
 
-def test_devices():
-    assert readings.device("/dev/null")["works"] is True
-    missing = readings.device("/dev/vhost-nothing")
+def test_vhost_devices():
+    """Opening is not enough: it must answer as a vhost device does."""
+    null = vhost.device("/dev/null")
+    assert (null["present"], null["works"]) == (True, False)
+    assert "is no vhost device" in null["reason"]
+    missing = vhost.device("/dev/vhost-nothing")
     assert (missing["present"], missing["works"]) == (False, False)
     assert "is not there" in missing["reason"]
-    folder = readings.device("/dev")
+    folder = vhost.device("/dev")
     assert (folder["present"], folder["works"]) == (True, False)
     assert "does not open" in folder["reason"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/vhost-net"), reason="no /dev/vhost-net here")
+def test_vhost_net_answers_with_features():
+    found = vhost.device("/dev/vhost-net")
+    if found["works"]:
+        assert int(found["features"], 16) & 1 << 32  # VIRTIO_F_VERSION_1
+
+
+def test_vdpa_devices_are_listed_and_not_opened(tmp_path):
+    assert vhost.vdpa(str(tmp_path))["reason"] == "there is no device"
+    os.mkfifo(tmp_path / "vhost-vdpa-0")  # to open this one would wait for ever
+    found = vhost.vdpa(str(tmp_path))
+    assert found["devices"] == [f"{tmp_path}/vhost-vdpa-0"]
+    assert found["works"] is True
+
+
+def test_the_distribution_is_what_os_release_says(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        readings.distribution(str(tmp_path))
+    (tmp_path / "usr" / "lib").mkdir(parents=True)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "usr" / "lib" / "os-release").write_text("ID=arch\nPRETTY_NAME='Arch \\\" Linux'\n")
+    rolling = {"id": "arch", "version": "", "name": 'Arch \\" Linux'}
+    assert readings.distribution(str(tmp_path)) == rolling
+    (tmp_path / "etc" / "os-release").write_text(
+        '# a comment\nPRETTY_NAME="A \\"B\\" \\$5"\nVERSION_ID="12"\nID=debian\n\nnothing\n'
+    )
+    found = readings.distribution(str(tmp_path))
+    assert found == {"id": "debian", "version": "12", "name": 'A "B" $5'}
+    said = _says("sh", "-c", ". /etc/os-release; echo $ID; echo $VERSION_ID; echo $PRETTY_NAME")
+    assert list(readings.distribution().values()) == said.split("\n")
+
+
+def test_numa_nodes_and_memory():
+    found = facts.gather(["numa", "memory", "cpus"])
+    if "unknown" in found["numa"]:
+        pytest.skip(found["numa"]["unknown"])
+    assert [node["node"] for node in found["numa"]] == sorted(n["node"] for n in found["numa"])
+    # Not the sum of their memory: a kernel whose memory was grown may count it in no node.
+    ends = [part.split("-") for node in found["numa"] for part in node["cpus"].split(",") if part]
+    assert sum(int(e[-1]) - int(e[0]) + 1 for e in ends) == found["cpus"]["online"]
+    assert all(node["memory"] > 0 for node in found["numa"])
+    assert 0 < found["memory"]["available"] <= found["memory"]["total"]
+
+
+def test_mounts_of_huge_pages(tmp_path):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "sysfs /sys sysfs rw 0 0\n"
+        f"hugetlbfs {tmp_path} hugetlbfs rw,relatime,pagesize=2M 0 0\n"
+        "none /mnt/huge\\0401G hugetlbfs rw,pagesize=1024M 0 0\n"
+    )
+    assert readings.hugetlbfs(str(mounts)) == [
+        {"path": str(tmp_path), "page-size": 2 << 20, "writable": True},
+        {"path": "/mnt/huge 1G", "page-size": 1 << 30, "writable": False},
+    ]
+
+
+def test_huge_memfds_need_a_pool_of_their_size():
+    found = facts.gather(["memfd-hugetlb", "hugepages"])
+    assert set(found["memfd-hugetlb"]["sizes"]) == set(found["hugepages"])
+    with pytest.raises(OSError):  # no architecture has such huge pages
+        syscalls.huge_memfd(8192)
 
 
 def test_the_tightest_cgroup_limit_counts(tmp_path):
@@ -237,6 +313,35 @@ def test_the_tightest_cgroup_limit_counts(tmp_path):
     assert readings._tightest(root, "/user.slice/web.scope", "cpu.max") == 1.5
     assert readings._tightest(root, "/user.slice/web.scope", "pids.max") is None
     assert readings._limit("9223372036854771712") is None
+    assert "is not below" in readings._tightest(root, "/docker/web", "memory.max")["unknown"]
+
+
+def test_the_quota_of_the_first_cgroups(tmp_path):
+    (tmp_path / "cpu.cfs_quota_us").write_text("-1\n")
+    web = tmp_path / "web"
+    web.mkdir()
+    (web / "cpu.cfs_quota_us").write_text("50000\n")
+    (web / "cpu.cfs_period_us").write_text("100000\n")
+    assert readings._tightest(str(tmp_path), "/web", "cpu.cfs_quota_us") == 0.5
+    assert readings._tightest(str(tmp_path), "/", "cpu.cfs_quota_us") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up the right to read")
+def test_a_file_that_may_not_be_read_is_not_an_absent_one(tmp_path):
+    (tmp_path / "sev").write_text("Y")
+    (tmp_path / "sev").chmod(0)
+
+    def ask():
+        try:
+            return readings._read_or(str(tmp_path / "sev"), "N")
+        except PermissionError:
+            return "not allowed"
+
+    tmp_path.chmod(0o755)
+    for folder in list(tmp_path.parents)[:3]:
+        folder.chmod(folder.stat().st_mode | 0o011)
+    assert as_nobody(ask) == "not allowed"
+    assert readings._read_or(str(tmp_path / "absent"), "N") == "N"
 
 
 def _program(path, text):
@@ -253,15 +358,50 @@ def test_qemu_binaries_on_path(tmp_path, monkeypatch):
     _program(second / "qemu-system-broken", "exit 3")
     (second / "qemu-system-i386").symlink_to(first / "qemu-system-x86_64")
     (second / "qemu-system-notes").write_text("not a program")
+    named = tmp_path / "qemu-kvm"
+    _program(named, f"echo x >>{tmp_path}/asked; echo QEMU emulator version 9.1.0 '(qemu-kvm-9.1)'")
     monkeypatch.setenv("PATH", f"{first}:{tmp_path}/missing:{second}")
-    assert readings.qemu_binaries() == [
-        {"path": f"{first}/qemu-system-x86_64", "version": "7.2.22"},
-        {"path": f"{second}/qemu-storage-daemon", "version": "10.0.2"},
+    monkeypatch.setattr(binaries, "ELSEWHERE", (str(named), "/usr/libexec/missing"))
+    broken = {"unknown": "--version ended with 3"}
+    system = {"tool": "qemu-system", "target": "x86_64"}
+    daemon = {"tool": "qemu-storage-daemon", "target": None}
+    kvm = {
+        "path": str(named),
+        "tool": "qemu-system",
+        "target": None,
+        "version": "9.1.0",
+        "build": "qemu-kvm-9.1",
+    }
+    first_on_path = {
+        "path": f"{first}/qemu-system-x86_64",
+        **system,
+        "version": "7.2.22",
+        "build": "Debian 1:7.2",
+    }
+    others = [
+        {"path": f"{second}/qemu-storage-daemon", **daemon, "version": "10.0.2", "build": ""},
         {
             "path": f"{second}/qemu-system-broken",
-            "version": {"unknown": "--version ended with 3"},
+            **system,
+            "target": "broken",
+            "version": broken,
+            "build": "",
         },
     ]
+    assert binaries.qemu_binaries() == [first_on_path, *others, kvm]
+    assert binaries.qemu_binaries([str(named)]) == [kvm, first_on_path, *others]
+    assert (tmp_path / "asked").read_text() == "x\nx\n"
+    # What all of them said is kept until one of them changes.
+    (second / "qemu-system-broken").unlink()
+    for _ in range(2):
+        assert facts.gather(["qemu"], binaries=[str(named)])["qemu"][0] == kvm
+    assert (tmp_path / "asked").read_text() == "x\nx\nx\n"
+    _program(named, "echo QEMU emulator version 9.1.1")
+    assert facts.gather(["qemu"], binaries=[str(named)])["qemu"][0]["version"] == "9.1.1"
+
+
+def test_a_name_of_ones_own():
+    assert facts.gather(["name", "arch"], name="web")["name"] == "web"
 
 
 def test_a_probe_s_process_that_hangs_is_ended():
