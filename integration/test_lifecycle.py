@@ -25,6 +25,8 @@ import launcher
 from launcher.errors import CommandError, MonitorError
 from launcher.monitor import Monitor
 from launcher.process import Deadlines, Process, describe_exit, meaningful_lines, spawn
+from tests.support.leaks import held
+from tests.support.talk import QMP_FD, conversation, spawn_with_qmp
 
 pytestmark = pytest.mark.integration
 
@@ -49,50 +51,28 @@ def qemu(release) -> str:
     return str(binary)
 
 
-def open_files() -> set[str]:
-    found = set()
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the directory itself
-            found.add(f"{fd}:{os.readlink(f'/proc/self/fd/{fd}')}")
-    return found
-
-
-def children() -> list[int]:
-    pid = os.getpid()
-    return [int(word) for word in Path(f"/proc/self/task/{pid}/children").read_text().split()]
-
-
 @pytest.fixture(autouse=True)
 async def nothing_is_left():
     await spawn(["/bin/true"], fds={}, env={}, tie=True).wait(10)  # the tie's pipe stays
-    before = open_files(), children(), threading.active_count()
+    before = held()
     yield
-    assert (open_files(), children(), threading.active_count()) == before
+    assert held() == before
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 def start(
     qemu: str, *words: str, machine: str = "none", fds: dict[int, int] | None = None
 ) -> tuple[Process, socket.socket]:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        argv = [qemu, "-machine", machine, *QUIET, *words]
-        argv += ["-chardev", "socket,id=qmp,fd=9", "-mon", "chardev=qmp,mode=control"]
-        return spawn(argv, fds={9: theirs.fileno(), **(fds or {})}, env={}, tie=True), ours
+    argv = [qemu, "-machine", machine, *QUIET, *words]
+    argv += ["-chardev", f"socket,id=qmp,fd={QMP_FD}", "-mon", "chardev=qmp,mode=control"]
+    return spawn_with_qmp(argv, fds=fds)
 
 
 @contextlib.asynccontextmanager
 async def running(qemu: str, *words: str, machine: str = "none", fds=None):
     process, sock = start(qemu, *words, machine=machine, fds=fds)
-    try:
-        await process.watch()
-        monitor = await Monitor.connect(sock, timeout=30)
-        try:
-            yield process, monitor
-        finally:
-            await monitor.close()
-    finally:
-        process.kill()
+    async with conversation(process, sock) as monitor:
+        yield process, monitor
 
 
 def rom(path: Path, code: bytes) -> str:

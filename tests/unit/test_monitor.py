@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -20,49 +18,39 @@ from hypothesis import strategies as st
 from launcher.errors import CommandError, MonitorError
 from launcher.monitor import Event, Monitor
 from launcher.monitor.events import EVENT_PREFIX, EventBudget, EventFilter
-from launcher.process import Process, spawn
+from launcher.process import Process
+from tests.support.leaks import held
+from tests.support.talk import QMP_FD, conversation, spawn_with_qmp, watched
 
 FAKE = Path(__file__).parent.parent / "fakes" / "qemu.py"
 
 
-def open_files() -> set[str]:
-    found = set()
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the directory itself
-            found.add(f"{fd}:{os.readlink(f'/proc/self/fd/{fd}')}")
-    return found
-
-
 @pytest.fixture(autouse=True)
 async def nothing_is_left():
-    before = open_files(), threading.active_count()
+    before = held()
     yield
-    assert (open_files(), threading.active_count()) == before
+    assert held() == before
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def start(does: str) -> tuple[Process, socket.socket]:
+    argv = [sys.executable, str(FAKE), "--fd", str(QMP_FD)]
+    return spawn_with_qmp(argv, env={"FAKE_QEMU": does}, tie=False)
 
 
 @contextlib.asynccontextmanager
 async def fake(does: str = ""):
     """A fake QEMU, and our end of its QMP, which is left to the test."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        argv = [sys.executable, str(FAKE), "--fd", "7"]
-        process = spawn(argv, fds={7: theirs.fileno()}, env={"FAKE_QEMU": does}, tie=False)
-    try:
-        await process.watch()
-        yield process, ours
-    finally:
-        process.kill()
+    process, sock = start(does)
+    async with watched(process):
+        yield process, sock
 
 
 @contextlib.asynccontextmanager
 async def session(does: str = ""):
-    async with fake(does) as (process, sock):
-        monitor = await Monitor.connect(sock)
-        try:
-            yield monitor, process
-        finally:
-            await monitor.close()
+    process, sock = start(does)
+    async with conversation(process, sock) as monitor:
+        yield monitor, process
 
 
 # Deaths and nonsense: each ends in a MonitorError that says what happened, in time.

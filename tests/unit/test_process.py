@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 import textwrap
-import threading
 import time
 from pathlib import Path
 
@@ -27,6 +26,8 @@ from launcher.process import (
     meaningful_lines,
     spawn,
 )
+from tests.support.leaks import held
+from tests.support.talk import QMP_FD, spawn_with_qmp
 
 FAKE = Path(__file__).parent.parent / "fakes" / "qemu.py"
 ROOT = Path(launcher.__file__).parent.parent
@@ -35,26 +36,13 @@ QUICK = Deadlines(powerdown=0.2, quit=0.2, term=0.2, kill=5.0)
 both = pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
 
 
-def open_files() -> set[str]:
-    return {
-        f"{fd}:{os.readlink(f'/proc/self/fd/{fd}')}"
-        for fd in os.listdir("/proc/self/fd")
-        if os.path.lexists(f"/proc/self/fd/{fd}")
-    }
-
-
-def children() -> list[int]:
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return [int(pid) for pid in file.read().split()]
-
-
 @pytest.fixture(autouse=True)
 async def nothing_is_left():
     warm = spawn(["/bin/true"], fds={}, env={}, tie=True)  # the tie's own pipe stays, by design
     await warm.wait(10)
-    before = open_files(), children(), threading.active_count()
+    before = held()
     yield
-    assert (open_files(), children(), threading.active_count()) == before
+    assert held() == before
 
 
 def shell(script: str, *, tie: bool = False, fds=None, env=None, cwd=None, args=()) -> Process:
@@ -63,10 +51,8 @@ def shell(script: str, *, tie: bool = False, fds=None, env=None, cwd=None, args=
 
 
 def fake(does: str, *, tie: bool = False) -> tuple[Process, socket.socket]:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        argv = [sys.executable, str(FAKE), "-chardev", "socket,id=qmp,fd=7"]
-        return spawn(argv, fds={7: theirs.fileno()}, env={"FAKE_QEMU": does}, tie=tie), ours
+    argv = [sys.executable, str(FAKE), "-chardev", f"socket,id=qmp,fd={QMP_FD}"]
+    return spawn_with_qmp(argv, env={"FAKE_QEMU": does}, tie=tie)
 
 
 async def started(qmp: socket.socket) -> None:
