@@ -13,6 +13,8 @@ import pytest
 
 import launcher
 from launcher.begin import begin
+from launcher.errors import CommandError
+from launcher.monitor import Monitor
 from launcher.prepare import Request, load, prepare
 from launcher.start import attach
 
@@ -130,4 +132,22 @@ def test_every_wait_of_a_launch_ends_by_an_event(qemu):
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(counting)) as runner:
         by_event, by_clock = runner.run(launch_and_stop())
     assert by_clock == 0
-    assert by_event <= 40
+    assert by_event <= 20
+
+
+async def test_the_setup_of_a_launch_takes_one_round_trip(qemu):
+    """Negotiation, setup and first question go out together, and in this order."""
+    prepared = await prepare(load(Request(many(1), qemu=qemu.binary)))
+    started = begin(prepared)
+    try:
+        await started.process.watch()
+        requests = [("query-name", None), ("no-such-command", None), ("query-status", None)]
+        monitor = await Monitor.connect(started.resources.sockets["qmp"], requests)
+        name, refused, status = monitor.answers
+        assert isinstance(name, dict)
+        assert isinstance(refused, CommandError)
+        assert status["status"] == "prelaunch"
+        assert monitor.commands == 1 + len(requests)
+        await monitor.close()
+    finally:
+        started.abandon()

@@ -43,7 +43,7 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
     try:
         try:
             sock = held.sockets["qmp"] if "qmp" in held.sockets else _connect(held)
-            monitor = await Monitor.connect(sock, timeout=deadline)
+            monitor = await Monitor.connect(sock, _setup(started), timeout=deadline)
         except MonitorError as error:
             raise await died(started, error) from None
         consoles = {
@@ -56,7 +56,7 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
         started.abandon()
         raise
     try:
-        await _set_up(machine, deadline)
+        _check_setup(machine)
     except MonitorError as error:
         trouble = await died(started, error)
         await machine.close()
@@ -67,25 +67,29 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
     return machine
 
 
-async def _set_up(machine: Machine, deadline: float) -> None:
-    """Send the plan's setup and a question after it; an error of QEMU names the profile's line.
+def _setup(started: Started) -> list[tuple[str, Mapping[str, Any] | None]]:
+    """The plan's setup and a question after it, to be sent with the negotiation.
 
-    All at once: QEMU takes them in order, and each answer that is waited for costs a round trip.
-    A step after one that was refused does no harm, for then QEMU is ended.
+    The greeting comes from the monitor's own thread; the answer to the question says that the
+    machine has been initialised, and an error in that shows here at the latest. All at once: QEMU
+    takes them in order, and each answer that is waited for costs a round trip. A step after one
+    that was refused does no harm, for then QEMU is ended.
+    """
+    plan, directory = started.prepared.plan, started.resources.directory
+    runtime = directory.path if directory is not None else ""
+    last = "query-status" if plan.tool == "qemu-system" else "query-version"
+    steps = [(step.command, fill(step.arguments, {}, runtime)) for step in plan.setup]
+    return [*steps, (last, None)]
+
+
+def _check_setup(machine: Machine) -> None:
+    """Raise what QEMU refused of the setup; the error names the profile's line.
 
     Raises:
         CommandError: QEMU refused a step.
-        MonitorError: it went away.
     """
-    directory = machine.resources.directory
-    runtime = directory.path if directory is not None else ""
-    steps = machine.plan.setup
-    # The greeting comes from the monitor's own thread; the answer to this says that the machine
-    # has been initialised, and an error in that shows here at the latest.
-    last = "query-status" if machine.plan.tool == "qemu-system" else "query-version"
-    requests = [(step.command, fill(step.arguments, {}, runtime)) for step in steps]
-    answers = await machine.monitor.execute_all([*requests, (last, None)], timeout=deadline)
-    for step, answer in zip(steps, answers, strict=False):
+    answers = machine.monitor.answers
+    for step, answer in zip(machine.plan.setup, answers, strict=False):
         if isinstance(answer, CommandError):
             where = f"{step.path}: " if step.path else ""
             raise CommandError(

@@ -82,6 +82,7 @@ class Client(QMPClient):
         self.bytes_sent = 0
         self.stray_replies = 0
         self._unsent = b""
+        self._first: list[Message] = []
         self._on_event = on_event
         self._on_lost = on_lost
 
@@ -92,16 +93,42 @@ class Client(QMPClient):
             TypeError, ValueError: `arguments` cannot be said in JSON; nothing was sent.
             ExecInterruptedError: the connection is gone; `disconnect` raises why.
         """
-        body: dict[str, Any] = {"exec-oob" if oob else "execute": command}
+        message = self._request(command, arguments, "exec-oob" if oob else "execute")
+        if self.runstate is not Runstate.RUNNING:
+            raise ExecInterruptedError("Disconnected")
+        return await self._reply(await self._issue(message))
+
+    def ask_first(self, command: str, arguments: Mapping[str, Any] | None) -> str:
+        """Have a request sent right behind the negotiation; to be called before `connect`.
+
+        QEMU answers nothing before it is initialised, and then all at once.
+
+        Returns:
+            What `answer` wants after `connect`.
+
+        Raises:
+            TypeError, ValueError: `arguments` cannot be said in JSON.
+        """
+        message = self._request(command, arguments, "execute")
+        self._first.append(message)
+        return str(message["id"])
+
+    async def answer(self, number: str) -> Message:
+        """The reply to a request of `ask_first`, waited for without end.
+
+        Raises:
+            ExecInterruptedError: the connection is gone; `disconnect` raises why.
+        """
+        return await self._reply(number)
+
+    def _request(self, command: str, arguments: Mapping[str, Any] | None, how: str) -> Message:
+        body: dict[str, Any] = {how: command}
         if arguments:
             body["arguments"] = arguments
         body["id"] = self._get_exec_id()
         # Serialised here, once: left to the writer task, an argument that is not JSON would end
         # the connection.
-        message = Message(body)
-        if self.runstate is not Runstate.RUNNING:
-            raise ExecInterruptedError("Disconnected")
-        return await self._reply(await self._issue(message))
+        return Message(body)
 
     def quit(self) -> None:
         """Send `quit` now, past the queue of what is yet to be sent; for nobody to wait for.
@@ -147,6 +174,16 @@ class Client(QMPClient):
         self._reader = reader
         self._writer = asyncio.StreamWriter(transport, protocol, reader, loop)
 
+    async def _negotiate(self) -> None:
+        for message in self._first:
+            self._pending[str(message["id"])] = asyncio.Queue(maxsize=1)
+        await super()._negotiate()
+
+    def _cleanup(self) -> None:
+        for message in self._first:  # of a connection that failed, nobody waits for their answers
+            self._pending.pop(str(message["id"]), None)
+        super()._cleanup()
+
     async def _recv(self) -> Message:
         # A guest that already runs may get an event in before the answer to qmp_capabilities,
         # which qemu.qmp takes for a refusal.
@@ -163,10 +200,13 @@ class Client(QMPClient):
         return Message(line)
 
     def _do_send(self, msg: Message) -> None:
-        data = bytes(msg)
-        self.commands += 1
-        self.bytes_sent += len(data)
-        self._unsent += data
+        # What is sent before the session runs is the negotiation.
+        behind = [] if self.runstate is Runstate.RUNNING else self._first
+        for one in (msg, *behind):
+            data = bytes(one)
+            self.commands += 1
+            self.bytes_sent += len(data)
+            self._unsent += data
         # What else waits in the queue is taken next, without a pause: one system call for all.
         # Each would wake QEMU, often on the CPU on which we run.
         if self.runstate is not Runstate.RUNNING or self._outgoing.empty():

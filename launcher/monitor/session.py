@@ -31,11 +31,13 @@ class Monitor:
 
     Attributes:
         greeting: the `QMP` member of the greeting (QAPI: QMP spec, "Server Greeting").
+        answers: what each of `connect`'s requests returned, or its CommandError.
         events: the last 1024 events since the connection, oldest first.
     """
 
     def __init__(self) -> None:
         self.greeting: Mapping[str, Any] = {}
+        self.answers: list[Any] = []
         self.events: deque[Event] = deque(maxlen=_HISTORY)
         self._client = Client(self._take_event, self._end_streams)
         self._count = 0
@@ -48,6 +50,7 @@ class Monitor:
     async def connect(
         cls,
         sock: socket.socket,
+        requests: Iterable[tuple[str, Mapping[str, Any] | None]] = (),
         *,
         timeout: float = 10.0,  # noqa: ASYNC109 (asyncio.timeout inside)
     ) -> Monitor:
@@ -55,21 +58,34 @@ class Monitor:
 
         Args:
             sock: connected to QEMU's QMP.
-            timeout: seconds for both.
+            requests: (command, arguments) each, sent with the negotiation: a QEMU that is yet to
+                be initialised answers both when it is. See `answers`.
+            timeout: seconds for all of it.
 
         Raises:
             MonitorError: QEMU ended, was silent, or does not speak QMP.
         """
         monitor = cls()
         client = monitor._client
+        asked = [(command, client.ask_first(command, given)) for command, given in requests]
         try:
             async with asyncio.timeout(timeout):
                 await client.connect(sock)
+                for command, number in asked:
+                    monitor.answers.append(_result(command, await client.answer(number)))
         except TimeoutError as error:
+            await monitor.close()
             missing = "answer to qmp_capabilities" if client.greeting else "QMP greeting"
             raise _silence(f"no {missing} within {timeout:g} s", "qmp_capabilities") from error
         except ConnectError as error:
             raise _broken(error, "qmp_capabilities") from error
+        except ExecInterruptedError as error:
+            raise await monitor._lost(
+                ", ".join(sorted({command for command, _ in asked}))
+            ) from error
+        except BaseException:
+            await monitor.close()
+            raise
         finally:
             if client.runstate is not Runstate.RUNNING:
                 sock.close()
@@ -173,6 +189,20 @@ class Monitor:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
         return [_result(c, reply) for (c, _), reply in zip(asked, replies, strict=True)]
+
+    async def send_fd(self, fd: int, name: str) -> None:
+        """Give QEMU a copy of a descriptor, which it keeps as `name` (QAPI: getfd).
+
+        Raises:
+            CommandError, MonitorError: as `execute`.
+        """
+        try:
+            self._client.send_fd_scm(fd)
+        except QMPError as error:
+            raise await self._lost("getfd") from error
+        except OSError as error:
+            raise MonitorError(f"getfd: {error.strerror}", evidence={"command": "getfd"}) from error
+        await self.execute("getfd", {"fdname": name})
 
     async def quit(self) -> None:
         """Ask QEMU to end, and leave what it says from now on unread until `listen_on`.
