@@ -12,11 +12,17 @@ from launcher.locks.model import read_lock
 from launcher.locks.replay import check_profile
 from launcher.plan.decide import HIDDEN
 from launcher.plan.locked import with_lock
+from launcher.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
     from launcher.locks.model import Lock
     from launcher.profiles import Profile
+
+    #: A `launcher.prepare.Request`, which stands on a floor above.
+    _R = TypeVar("_R", bound=Any)
 
 #: Bounds of a lock file: it holds a few lines for each value of a profile.
 _MAX_BYTES = 8 * 1024 * 1024
@@ -63,6 +69,17 @@ def load_lock(path: str) -> Lock:
         raise
 
 
+def opened(request: _R) -> tuple[Lock, _R]:
+    """The lock file of a request, and the request as it was when the profile was locked.
+
+    Raises:
+        InputError: there is none, something in it is wrong, or the request does not fit it.
+    """
+    lock = load_lock(request.lock)
+    platform, settings = replayed(lock, request.platform, request.settings)
+    return lock, replace(request, platform=platform, settings=settings)
+
+
 def _worded(message: str) -> str:
     return "does not exist" if message.startswith("there is no") else message
 
@@ -83,6 +100,9 @@ def replayed(lock: Lock, platform: str, settings: tuple[str, ...]) -> tuple[str,
             hint="leave --platform out, or lock the profile for that platform",
             code="lock",
         )
+    if "/" in locked or locked.endswith((".yaml", ".yml")):
+        # As it was seen from the lock file; a platform of the command line is seen from here.
+        locked = os.path.join(os.path.dirname(lock.file), locked)
     kept = []
     again = {text.partition("=")[0] for text in settings}
     for path, text in request.get("settings", {}).items():

@@ -12,7 +12,7 @@ from launcher.cache import cache_folder, identity
 from launcher.errors import InputError, Place
 from launcher.nodes import Mapping, Scalar, from_python
 from launcher.probe import cache_path, cached_index, find_binary, replies_of
-from launcher.record import record, replace
+from launcher.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ class Loaded:
         self.named = ""
         self.lock: Lock | None = None
         if request.lock:
-            self._read_lock()
+            from launcher.lock_files import opened
+
+            self.lock, self.request = opened(request)
         elif isinstance(request.profile, str):
             from launcher.plan_cache import key_of, recall
 
@@ -104,15 +106,6 @@ class Loaded:
         usual = "qemu-storage-daemon" if daemon else f"qemu-system-{os.uname().machine}"
         self.named = self.request.qemu or profile.qemu or usual
 
-    def _read_lock(self) -> None:
-        """The lock file, and the request as it was when the profile was locked."""
-        from launcher.lock_files import load_lock, replayed
-
-        request = self.request
-        self.lock = load_lock(request.lock)
-        platform, settings = replayed(self.lock, request.platform, request.settings)
-        self.request = replace(request, platform=platform, settings=settings)
-
     def _read_yaml(self, path: str) -> Mapping:
         from launcher.files import read_yaml
 
@@ -143,6 +136,10 @@ class Prepared:
 
             self._capabilities = Capabilities(self._replies)
         return self._capabilities
+
+    def with_plan(self, plan: Plan) -> Prepared:
+        """The same with another plan for the same binary."""
+        return Prepared(self.loaded, plan, self._replies)
 
 
 def parse_setting(text: str) -> tuple[str, Node]:
@@ -363,7 +360,7 @@ def _made(loaded: Loaded, capabilities: Capabilities, host: HostFacts) -> Plan:
         return made()
     from launcher.locks.replay import keep_lock
 
-    return keep_lock(lock, loaded.profile, capabilities.version, made)
+    return keep_lock(lock, loaded.profile, capabilities.version, loaded.catalogue, made)
 
 
 def _check_tool(loaded: Loaded, capabilities: Capabilities) -> None:

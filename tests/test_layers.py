@@ -36,6 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("diagnose",),
     ("begin", "machine"),
     ("start",),
+    ("locking",),
     ("speed",),
     ("cli",),
     ("__init__", "__main__"),

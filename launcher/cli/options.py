@@ -34,6 +34,18 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_locked(parser: argparse.ArgumentParser) -> None:
+    """`--locked` and `--lock`."""
+    parser.add_argument(
+        "--locked",
+        action="store_true",
+        help="keep all of the lock file beside the profile, or refuse",
+    )
+    parser.add_argument(
+        "--lock", default="", metavar="FILE", help="the same, with a lock file elsewhere"
+    )
+
+
 def add_qemu(parser: argparse.ArgumentParser) -> None:
     """`--qemu`."""
     parser.add_argument("--qemu", default="", metavar="BIN", help="the QEMU binary, name or path")

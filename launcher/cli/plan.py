@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from launcher.cli.options import add_format, add_request
+from launcher.cli.options import add_format, add_locked, add_request
 from launcher.cli.show import out, out_json
 
 TYPE_CHECKING = False
@@ -21,6 +21,7 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
         action="store_true",
         help="plan for another host: ask nothing of this one",
     )
+    add_locked(parser)
     add_request(parser)
     add_format(parser, ("text", "json", "argv"))
     parser.set_defaults(run=plan)
@@ -49,7 +50,14 @@ def request_of(options: argparse.Namespace, profile: str = "") -> Request:
     """What the options of `add_request` ask for."""
     from launcher.prepare import Request
 
-    return Request(profile or options.profile, options.platform, options.qemu, tuple(options.set))
+    path = profile or options.profile
+    lock = getattr(options, "lock", "")
+    if not lock and getattr(options, "locked", False):
+        from launcher.lock_files import lock_path
+
+        lock = lock_path(path)
+    settings = tuple(options.set)
+    return Request(path, options.platform, options.qemu, settings, lock=lock)
 
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from launcher.cli.options import add_format, add_request, seconds
+from launcher.cli.options import add_format, add_locked, add_request, seconds
 from launcher.cli.plan import request_of
 from launcher.cli.reports import add_report
 from launcher.errors import InputError, VerdictError
@@ -39,6 +39,7 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     )
     add_report(parser)
     add("--stats", action="store_true", help="tell QMP commands, bytes and milliseconds")
+    add_locked(parser)
     add_request(parser)
     add_format(parser)
     parser.set_defaults(run=run)

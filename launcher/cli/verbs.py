@@ -24,6 +24,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "prove a profile without running the guest, or a machine that runs",
         "qemu-launcher verify web.yaml --format json",
     ),
+    "lock": (
+        "lock",
+        "write down what a profile becomes, or tell what moved since",
+        "qemu-launcher lock web.yaml && qemu-launcher run --locked web.yaml",
+    ),
     "platform": (
         "platforms",
         "list platforms, show what one pins, compare two",

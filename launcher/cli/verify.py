@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from launcher.cli.options import add_format, add_request
+from launcher.cli.options import add_format, add_locked, add_request
 from launcher.cli.plan import request_of
 from launcher.cli.reports import add_report, write_report
 from launcher.cli.show import out_json, show_report
@@ -14,10 +14,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Coroutine
-    from typing import Any
+    from typing import Any, TypeVar
 
     from launcher.begin import Started
     from launcher.report import Report
+
+    _T = TypeVar("_T")
 
 
 def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
@@ -26,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
         "target", metavar="TARGET", help="a profile's file, or the name of a running machine"
     )
     add_report(parser)
+    add_locked(parser)
     add_request(parser)
     add_format(parser)
     parser.set_defaults(run=verify)
@@ -63,15 +66,20 @@ def _verify_profile(options: argparse.Namespace) -> Report:
         import_loop()
         import asyncio
 
-        return asyncio.run(_until_signal(_read_back(started), noted))
+        return asyncio.run(until_signal(_read_back(started), noted))
     except asyncio.CancelledError:
         raise SystemExit(128 + noted[0]) from None
     finally:
         started.abandon()
 
 
-async def _until_signal(work: Coroutine[Any, Any, Report], noted: list[int]) -> Report:
-    """Cancelled by a signal, `work` ends its machine on the way out."""
+async def until_signal(work: Coroutine[Any, Any, _T], noted: list[int]) -> _T:
+    """What `work` gives; cancelled by a signal it ends its machine on the way out.
+
+    Args:
+        work: with a machine of ours.
+        noted: signals that came before there was a loop; grows.
+    """
     import asyncio
 
     from launcher.cli.signals import take_signals
@@ -101,7 +109,7 @@ async def _read_back(started: Started) -> Report:
 
 
 def _verify_machine(options: argparse.Namespace) -> Report:
-    for name in ("platform", "qemu", "set"):
+    for name in ("platform", "qemu", "set", "locked", "lock"):
         if getattr(options, name):
             raise InputError(
                 f"--{name} is for a profile; a running machine is what it is", code="usage"

@@ -115,8 +115,13 @@ def differ(what: str, locked: dict[str, Any], now: dict[str, Any]) -> Iterator[M
 
 
 def named(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Rows of values or omissions by a name for people: `iothread io0 poll-grow`."""
-    return {" ".join(dict.fromkeys((row["type"], row["id"], row["property"]))): row for row in rows}
+    """Rows of values or omissions by a name for people."""
+    return {value_name(row["family"], row["type"], row["id"], row["property"]): row for row in rows}
+
+
+def value_name(family: str, kind: str, key: str, name: str) -> str:
+    """`object iothread io0 poll-grow`, `migration-capability migration multifd`."""
+    return " ".join(dict.fromkeys((family, kind, key, name)))
 
 
 def compare_values(

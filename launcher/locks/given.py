@@ -10,6 +10,7 @@ import os
 
 from launcher.nodes import Mapping, Scalar, Sequence
 from launcher.plan.decide import HIDDEN
+from launcher.profiles.merge import beside
 from launcher.profiles.parse import BOOT_PATHS, PATHS
 
 TYPE_CHECKING = False
@@ -56,7 +57,12 @@ class Home:
         beside = os.path.dirname(file)
         if os.path.isabs(path) and not (beside and path.startswith(os.path.join(beside, ""))):
             return self.text(path)
-        return os.path.relpath(os.path.abspath(path), self.folder)
+        return os.path.relpath(os.path.abspath(path), self.folder or ".")
+
+    def named(self, name: str, file: str) -> str:
+        """The name of a platform, or the path of its file."""
+        is_file = "/" in name or name.endswith((".yaml", ".yml"))
+        return self.path(name, file) if is_file else name
 
 
 def is_path(family: str, name: str) -> bool:
@@ -105,15 +111,10 @@ def _is_empty(node: Node) -> bool:
 
 
 def _platform(node: Scalar, home: Home) -> Scalar:
-    is_file = "/" in node.text or node.text.endswith((".yaml", ".yml"))
-    text = home.path(_beside(node), node.place.file) if is_file else node.text
-    return Scalar(text, node.place)
-
-
-def _beside(node: Scalar) -> str:
-    if os.path.isabs(node.text) or node.place.file.startswith(("--", "<")):
-        return node.text
-    return os.path.join(os.path.dirname(node.place.file), node.text)
+    path = node.text
+    if "/" in path or path.endswith((".yaml", ".yml")):
+        path = beside(node.place, path)
+    return Scalar(home.named(path, node.place.file), node.place)
 
 
 def _scalar(node: Scalar, home: Home, *, path: bool = False) -> Scalar:

@@ -9,6 +9,7 @@ from launcher.locks.emit import emit
 from launcher.locks.given import is_path
 from launcher.locks.shape import FORMAT, LOCK, SHAPE
 from launcher.nodes import Mapping, Scalar, Sequence
+from launcher.plan.decide import HIDDEN
 from launcher.plan.locked import Locked, LockedValue
 from launcher.qapi import Checker, format_json
 from launcher.record import record
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 
     from launcher.locks.given import Home
     from launcher.nodes import Node
-    from launcher.plan import Omission, Origin, Plan
-    from launcher.report import Judged, Report
+    from launcher.plan import Omission, Origin, Plan, Value
+    from launcher.report import Report
+
+#: A text of so many characters that is part of another one is no accident.
+_TELLING = 4
 
 _HEAD = """\
 # Written by `qemu-launcher lock`, replayed by `qemu-launcher run --locked`; docs/lock.md.
@@ -62,25 +66,18 @@ class Lock:
         return node
 
     def values(self) -> dict[tuple[str, str, str], LockedValue]:
-        """The values by (family, id, property)."""
-        rows = self.tree.items["values"]
-        assert isinstance(rows, Sequence)
+        """The values by (family, id, property), with those that the binary had by itself."""
         found = {}
-        for row, node in zip(self.document["values"], rows.items, strict=True):
-            value = LockedValue(
-                family=row["family"],
-                type=row["type"],
-                id=row["id"],
-                property=row["property"],
-                value=row["value"],
-                origin=row["origin"],
-                place=node.place,
-                written=row.get("written", row["value"]),
-                spelled=row.get("spelled", row["property"]),
-                was_read="observed" in row,
-                observed=row.get("observed"),
-            )
-            found[value.key] = value
+        for part in ("omitted", "values"):
+            rows = self.tree.get(part)
+            for row, node in zip(
+                self.document.get(part, ()),
+                rows.items if isinstance(rows, Sequence) else (),
+                strict=True,
+            ):
+                if row.get("behaves", True):
+                    value = _locked_value(row, node.place)
+                    found[value.key] = value
         return found
 
     def locked(self) -> Locked:
@@ -89,6 +86,22 @@ class Lock:
         machine = self.document.get("machine", {})
         place = self.place("machine", "type")
         return Locked(name, self.values(), machine.get("type", ""), place, machine.get("accel", ""))
+
+
+def _locked_value(row: dict[str, Any], place: Place) -> LockedValue:
+    return LockedValue(
+        family=row["family"],
+        type=row["type"],
+        id=row["id"],
+        property=row["property"],
+        value=row["value"],
+        origin=row["origin"],
+        place=place,
+        written=row.get("written", row["value"]),
+        spelled=row.get("spelled", row["property"]),
+        was_read="observed" in row,
+        observed=row.get("observed"),
+    )
 
 
 # -- writing --------------------------------------------------------------------------------------
@@ -117,44 +130,72 @@ def value_rows(report: Report, home: Home, runtime: str) -> list[dict[str, Any]]
         home: where the lock file stands.
         runtime: that machine's runtime directory, which the next one will not have.
     """
-    return [_value_row(one, home, runtime) for one in report.judged]
+    rows = []
+    for one in report.judged:
+        row = _value_row(one.value, home)
+        if one.verdict == "unobservable":
+            row["unobservable"] = one.reason
+        else:
+            row["observed"] = _portable(one.observed, one.value, home, runtime)
+        rows.append(row)
+    return rows
 
 
-def _value_row(one: Judged, home: Home, runtime: str) -> dict[str, Any]:
-    value = one.value
-    file = value.origin.place.file if value.origin.place is not None else ""
+def plan_rows(plan: Plan, home: Home) -> list[dict[str, Any]]:
+    """One row for each value of a plan; nothing was observed."""
+    return [_value_row(value, home) for value in plan.values]
 
-    def kept(item: Any) -> Any:
-        if isinstance(item, str):
-            if runtime:
-                item = item.replace(runtime, "${runtime}")
-            is_file = is_path(value.family, value.property)
-            return home.path(item, file) if is_file else home.text(item)
-        if isinstance(item, (list, tuple)):
-            return [kept(part) for part in item]
-        return {k: kept(v) for k, v in item.items()} if isinstance(item, dict) else item
 
+def _value_row(value: Value, home: Home) -> dict[str, Any]:
     row = {
         "family": value.family,
         "type": value.type,
         "id": value.id,
         "property": value.property,
-        "value": kept(value.value),
+        "value": _portable(value.value, value, home),
     }
     if value.written != value.value:
-        row["written"] = kept(value.written)
+        row["written"] = _portable(value.written, value, home)
     if value.spelled != value.property:
         row["spelled"] = value.spelled
     row["origin"] = origin_text(value.origin)
-    if one.verdict == "unobservable":
-        row["unobservable"] = one.reason
-    else:
-        row["observed"] = kept(one.observed)
     return row
 
 
-def omission_row(omission: Omission) -> dict[str, Any]:
-    """One row for a value that was not written."""
+def _portable(item: Any, value: Value, home: Home, runtime: str = "") -> Any:
+    """What `value` holds, without what only this host or this start of the machine has."""
+    if isinstance(item, str):
+        if runtime:
+            item = item.replace(runtime, "${runtime}")
+        if not is_path(value.family, value.property):
+            return home.text(item)
+        place = value.origin.place
+        return home.path(item, place.file if place is not None else "")
+    if isinstance(item, (list, tuple)):
+        return [_portable(part, value, home, runtime) for part in item]
+    if isinstance(item, dict):
+        return {key: _portable(part, value, home, runtime) for key, part in item.items()}
+    return item
+
+
+def shown_settings(settings: tuple[str, ...], secrets: list[str]) -> dict[str, str]:
+    """`--set` by path, without those that hold a secret.
+
+    Args:
+        settings: `path=value` texts.
+        secrets: the contents of the profile's secrets.
+    """
+    shown = {}
+    for text in settings:
+        path, _, value = text.partition("=")
+        bare = value[1:-1] if value[:1] in ("'", '"') else value
+        telling = any(bare == one or (len(one) >= _TELLING and one in value) for one in secrets)
+        shown[path] = HIDDEN if telling else value
+    return shown
+
+
+def omission_row(omission: Omission, behaves: bool) -> dict[str, Any]:
+    """One row for a value that was not written; does the binary behave so by itself?"""
     return {
         "family": omission.family,
         "type": omission.type,
@@ -163,6 +204,7 @@ def omission_row(omission: Omission) -> dict[str, Any]:
         "value": omission.value,
         "origin": origin_text(omission.origin),
         "reason": omission.reason,
+        "behaves": behaves,
     }
 
 

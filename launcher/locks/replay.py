@@ -8,8 +8,9 @@ After it: what is read back must be what was read back then.
 from __future__ import annotations
 
 from launcher.errors import HostError, InputError, InputErrors
-from launcher.locks.compare import changes
+from launcher.locks.compare import changes, value_name
 from launcher.nodes import Mapping, Sequence
+from launcher.platforms import own_value, parse_qemu_version
 from launcher.record import record, replace
 from launcher.report import as_text, same
 from launcher.report.text import shorten
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from launcher.nodes import Node
     from launcher.plan import Plan
     from launcher.plan.locked import LockedValue
+    from launcher.platforms import Catalogue, Version
     from launcher.profiles import Profile
     from launcher.report import Judged, Report
 
@@ -82,7 +84,8 @@ def _where(change: Change) -> Place:
 class Broken:
     """One locked value that cannot be kept on a binary.
 
-    `possible` is what the binary would do instead, None where it can do nothing of the kind.
+    `possible` is what the binary would do instead, None where it can do nothing of the kind;
+    `key` is (family, type, property), None for what is no value.
     """
 
     name: str
@@ -90,6 +93,7 @@ class Broken:
     possible: Any
     reason: str
     place: Place
+    key: tuple[str, str, str] | None = None
 
     def __str__(self) -> str:
         possible = "nothing" if self.possible is None else shorten(self.possible)
@@ -107,13 +111,16 @@ class Broken:
         }
 
 
-def keep_lock(lock: Lock, profile: Profile, version: str, make: Callable[[], Plan]) -> Plan:
+def keep_lock(
+    lock: Lock, profile: Profile, version: str, catalogue: Catalogue, make: Callable[[], Plan]
+) -> Plan:
     """The plan that `make` makes under a lock, when it keeps all of it.
 
     Args:
         lock: what was locked.
         profile: that is planned.
         version: of the binary.
+        catalogue: says what the binary does by itself.
         make: makes the plan.
 
     Raises:
@@ -122,20 +129,20 @@ def keep_lock(lock: Lock, profile: Profile, version: str, make: Callable[[], Pla
     try:
         plan = make()
     except (InputError, HostError) as error:
-        raise refusal(lock, profile, version, error) from None
-    check_plan(lock, plan)
-    return plan
+        broken = _refused(lock, profile, error)
+    else:
+        broken = list(_broken(lock, plan))
+        if not broken:
+            return plan
+    release = parse_qemu_version(version)
+    raise _refusal(lock, version, [_with_possible(one, catalogue, release) for one in broken])
 
 
-def check_plan(lock: Lock, plan: Plan) -> None:
-    """Refuse a plan that does not hold every value of the lock.
-
-    Raises:
-        HostError: says of each what was locked, what is possible here, and why.
-    """
-    broken = list(_broken(lock, plan))
-    if broken:
-        raise _refusal(lock, plan.version, broken)
+def _with_possible(one: Broken, catalogue: Catalogue, version: Version) -> Broken:
+    """With what the binary does by itself, where the data knows."""
+    if one.possible is not None or one.key is None:
+        return one
+    return replace(one, possible=own_value(catalogue, one.key, version))
 
 
 def _broken(lock: Lock, plan: Plan) -> Iterator[Broken]:
@@ -145,18 +152,18 @@ def _broken(lock: Lock, plan: Plan) -> Iterator[Broken]:
         value = values.get(key)
         if value is not None:
             if not alike(value.value, locked.value):
-                yield Broken(_name(locked), locked.value, value.value, value.note, locked.place)
+                yield _unkept(locked, value.value, value.note)
             continue
         # What the plan omits for the lock's sake the binary does by itself.
         left = omitted.get(key)
         if left is not None and left.origin.kind == "lock":
             continue
         reason = left.reason if left is not None else f"QEMU {plan.version} was not asked for it"
-        yield Broken(_name(locked), locked.value, None, reason, locked.place)
+        yield _unkept(locked, None, reason)
 
 
-def refusal(lock: Lock, profile: Profile, version: str, error: LauncherError) -> LauncherError:
-    """The error of a plan that could not be made, with what was locked."""
+def _refused(lock: Lock, profile: Profile, error: LauncherError) -> list[Broken]:
+    """What cannot be kept of a plan that could not be made."""
     reasons: list[Broken] = []
     written = dict(_places(profile))
     values = lock.values()
@@ -166,11 +173,11 @@ def refusal(lock: Lock, profile: Profile, version: str, error: LauncherError) ->
         if locked is None:
             locked = next((v for v in values.values() if v.place == mistake.place), None)
         if locked is not None:
-            reasons.append(Broken(_name(locked), locked.value, None, mistake.message, locked.place))
+            reasons.append(_unkept(locked, None, mistake.message))
     if not reasons:
         said = error.evidence.get("reasons") or [error.message]
         reasons = [_by_reason(str(reason), lock, values) for reason in said]
-    return _refusal(lock, version, reasons)
+    return reasons
 
 
 def _by_reason(reason: str, lock: Lock, values: dict[tuple[str, str, str], LockedValue]) -> Broken:
@@ -178,7 +185,7 @@ def _by_reason(reason: str, lock: Lock, values: dict[tuple[str, str, str], Locke
     head, _, rest = reason.partition(": ")
     for value in values.values():
         if head == f"{value.family} {value.type} {value.property}":
-            return Broken(_name(value), value.value, None, rest, value.place)
+            return _unkept(value, None, rest)
     machine = lock.document.get("machine", {})
     for name, key in (("machine type", "type"), ("accel", "accel")):
         if name in reason:
@@ -200,8 +207,10 @@ def _refusal(lock: Lock, version: str, broken: list[Broken]) -> HostError:
     )
 
 
-def _name(locked: LockedValue) -> str:
-    return " ".join(dict.fromkeys((locked.family, locked.type, locked.id, locked.property)))
+def _unkept(locked: LockedValue, possible: Any, reason: str) -> Broken:
+    name = value_name(locked.family, locked.type, locked.id, locked.property)
+    key = (locked.family, locked.type, locked.property)
+    return Broken(name, locked.value, possible, reason, locked.place, key)
 
 
 #: Section of a profile → the family of its values.

@@ -89,6 +89,7 @@ _MEMBERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("value", "node", "What the platform asks for."),
         ("origin", "str", "Who asks for it."),
         ("reason", "str", "Why nothing was written."),
+        ("behaves", "bool", "Whether the binary behaves so by itself; then it is kept, too."),
     ),
     "LockedMigration": (
         ("cpu", "str?", "QOM type of the first CPU."),
@@ -130,7 +131,7 @@ SHAPE = Schema(
     ]
 )
 
-_BUILTINS = {"string": "string", "int": "integer"}
+_BUILTINS = {"string": "string", "int": "integer", "boolean": "boolean"}
 
 
 def lock_schema() -> dict[str, Any]:

@@ -37,6 +37,7 @@ from launcher.platforms.resolve import (
     Platform,
     find_platform,
     locked_pin,
+    own_value,
     platform_from_file,
     resolve,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "hazardous",
     "locked_pin",
     "observer_for",
+    "own_value",
     "parse_kernel",
     "parse_qemu_version",
     "parse_version",

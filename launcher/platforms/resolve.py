@@ -185,6 +185,13 @@ def locked_pin(catalogue: Catalogue, key: Key, value: str, place: Place) -> Pin:
     return Pin(*key, value, row, "lock", chain[0].was if chain else None, row.knows, "locked")
 
 
+def own_value(catalogue: Catalogue, key: Key, version: Version) -> str | None:
+    """What a QEMU of `version` does when it is told nothing; None where the data does not say."""
+    chain = catalogue.qemu.get(key)
+    pin = _pin_at(chain, version, "qemu") if chain else None
+    return pin.value if pin is not None and pin.knows.contains(version) else None
+
+
 def _bare_row(key: Key, place: Place) -> Row:
     """A row of which only the value will be known."""
     return Row(

@@ -67,3 +67,20 @@ def _qtree_value(text: str) -> Any:
     number, bracket, _ = text.partition(" (")
     digits = number.removeprefix("-")
     return int(number) if bracket and digits.isdigit() and len(digits) <= 20 else text
+
+
+def parse_ram_blocks(text: str) -> dict[str, dict[str, int]]:
+    """`info ramblock`: used and total bytes of each RAM block, by name.
+
+    The name comes first and may hold blanks; newer releases have two columns more (an address of
+    this process, and whether it is read-only).
+    """
+    found = {}
+    for line in text.splitlines():
+        numbers = [part for part in line.split() if part.startswith("0x")]
+        name = line.partition(" KiB ")[0].partition(" MiB ")[0].partition(" GiB ")[0]
+        name = name.strip().rpartition(" ")[0].strip()
+        if len(numbers) >= 3 and name:
+            used, total = (int(number, 16) for number in numbers[1:3])
+            found[name] = {"used": used, "total": total}
+    return found
