@@ -86,6 +86,11 @@ class Machine:
             self.monitor.commands - commands,
             self.monitor.bytes_sent - sent,
         )
+        lock = self.prepared.loaded.lock
+        if lock is not None:
+            from launcher.locks.replay import judge_lock
+
+            self.report = judge_lock(lock, self.report)
         return self.report
 
     async def resume(self) -> None:
