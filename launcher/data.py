@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from launcher.platforms import Catalogue
+    from launcher.platforms.cpus import Kinds
 
 _loaded: Catalogue | None = None
 
@@ -45,3 +46,20 @@ def _read(root: str, names: list[str]) -> Catalogue:
     from launcher.platforms import build_catalogue
 
     return build_catalogue({name: read_yaml(os.path.join(root, name)) for name in names})
+
+
+def load_cpus(arch: str) -> Kinds:
+    """The CPU models and levels of an architecture; none where no file has any."""
+    from launcher.platforms.cpus import Kinds, read_kinds
+
+    path = os.path.join(folder(), "cpu", f"{os.path.basename(arch)}.yaml")
+    if not os.path.exists(path):
+        return Kinds()
+    code = [os.path.join(folder(), name) for name in ("cpus.py", "versions.py", "reader.py")]
+
+    def read() -> Kinds:
+        from launcher.files import read_yaml
+
+        return read_kinds(read_yaml(path))
+
+    return kept("catalogue", f"cpus-{os.path.basename(arch)}", [path, *code], read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.cli import meet
 from launcher.cli.options import add_format
 from launcher.cli.show import out, out_json
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     """The options of `platform` and its three verbs."""
-    verbs = parser.add_subparsers(metavar="list|show|diff", required=True, dest="what")
+    verbs = parser.add_subparsers(metavar="list|show|diff|meet", required=True, dest="what")
     listing = verbs.add_parser("list", help="all named platforms")
     listing.set_defaults(run=list_platforms)
     showing = verbs.add_parser("show", help="every value that a platform pins")
@@ -28,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     for name in ("a", "b"):
         comparing.add_argument(name, metavar=name.upper(), help="a platform's name or file")
     comparing.set_defaults(run=diff)
+    meet.arguments(verbs.add_parser("meet", help="the platform that a set of hosts shares"))
     for each in (listing, showing, comparing):
         add_format(each)
 
