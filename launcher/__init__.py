@@ -12,14 +12,16 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from launcher.errors import LauncherError
+    from launcher.locking.start import lock
     from launcher.machine import Machine
     from launcher.start import launch
 
 __version__ = "0.1.0"
-__all__ = ["LauncherError", "Machine", "__version__", "launch"]
+__all__ = ["LauncherError", "Machine", "__version__", "launch", "lock"]
 
 _PUBLIC = {
     "launch": "launcher.start",
+    "lock": "launcher.locking.start",
     "Machine": "launcher.machine",
     "LauncherError": "launcher.errors",
 }

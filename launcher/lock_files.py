@@ -16,6 +16,7 @@ from launcher.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, TypeVar
 
     from launcher.locks.model import Lock
@@ -31,12 +32,15 @@ _MAX_NODES = 500_000
 _ENDING = ".lock.yaml"
 
 
-def lock_path(profile: str) -> str:
+def lock_path(profile: str | Mapping[str, Any]) -> str:
     """The lock file of a profile, beside it: `web.lock.yaml` for `web.yaml`.
 
     Raises:
-        InputError: that is a lock file itself.
+        InputError: that is a lock file itself, or the profile is no file.
     """
+    if not isinstance(profile, str):
+        words = "a profile that is no file has no lock file beside it"
+        raise InputError(words, hint="say where the lock file is", code="lock")
     if profile.endswith(_ENDING):
         raise InputError(
             "is a lock file, not a profile",

@@ -165,6 +165,7 @@ def launch(
     qemu: str = "",
     settings: tuple[str, ...] = (),
     verify: str | None = None,
+    locked: bool | str = False,
 ) -> AbstractAsyncContextManager[Machine]:
     """Start a machine, prove it, and end it with the block.
 
@@ -177,6 +178,7 @@ def launch(
         qemu: the binary, by name or path.
         settings: `path=value` texts, as with `--set`.
         verify: `strict` or `warn`.
+        locked: keep the lock file beside the profile, or the one at this path, or refuse.
 
     Raises:
         InputError: something given is wrong.
@@ -188,7 +190,12 @@ def launch(
 
     @asynccontextmanager
     async def running() -> AsyncIterator[Machine]:
-        request = Request(profile, platform, qemu, tuple(settings))
+        lock = locked if isinstance(locked, str) else ""
+        if locked is True:
+            from launcher.lock_files import lock_path
+
+            lock = lock_path(profile)
+        request = Request(profile, platform, qemu, tuple(settings), lock=lock)
         machine = await start(begin(await prepare(load(request))), verify=verify)
         try:
             yield machine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from launcher.errors import HostError, InputError, MonitorError, VerdictError
+from launcher.errors import HostError, MonitorError, VerdictError
 from launcher.lock_files import home_of, lock_path
 from launcher.locks.model import lock_text
 from launcher.prepare import Request, load, prepare
@@ -53,14 +53,8 @@ async def lock(
         VerdictError: a value is not what was planned; nothing is written.
     """
     request = Request(profile, platform, qemu, tuple(settings))
-    path = output or lock_path(_file_of(profile))
+    path = output or lock_path(profile)
     return write_lock(path, await observe(await prepare_lock(request)))
-
-
-def _file_of(profile: str | Mapping[str, Any]) -> str:
-    if isinstance(profile, str):
-        return profile
-    raise InputError("a profile that is no file has no place for its lock file", hint="give output")
 
 
 @record
@@ -82,8 +76,7 @@ async def prepare_lock(request: Request) -> Prepared:
     from launcher.locking.defaults import with_defaults
 
     prepared = await prepare(load(request))
-    prepared = prepared.with_plan(with_defaults(prepared))
-    return prepared
+    return prepared.with_plan(with_defaults(prepared))
 
 
 async def observe(prepared: Prepared) -> Observed:
