@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.cli.options import add_qemu
 from launcher.cli.show import json_text, out
-from launcher.errors import HostError
+from launcher.errors import HostError, InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
     """The options of one of the verbs."""
     if verb == "schema":
         add_qemu(parser)
+        parser.add_argument("--lock", action="store_true", help="of lock files, not of profiles")
         parser.add_argument(
             "--format", choices=("json", "text"), default="json", help="JSON in either case"
         )
@@ -25,7 +26,18 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def schema(options: argparse.Namespace) -> int:
-    """Print the JSON Schema of profiles; with a binary, of all that this binary knows."""
+    """Print the JSON Schema of profiles; with a binary, of all that this binary knows.
+
+    Raises:
+        InputError: a schema of lock files was asked of a binary; they have but one.
+    """
+    if options.lock:
+        from launcher.locks.shape import lock_schema
+
+        if options.qemu:
+            raise InputError("--lock has one schema for all binaries", code="usage")
+        out(json_text(lock_schema(), pretty=True))
+        return 0
     from launcher.profiles import PROFILE, SHAPE
     from launcher.qapi.jsonschema import profile_schema
 
