@@ -1,8 +1,9 @@
-"""`platform list`, `platform show`, `platform diff`: what platforms pin."""
+"""`platform` and its verbs: what platforms pin."""
 
 from __future__ import annotations
 
 from launcher.cli import meet
+from launcher.cli import defaults
 from launcher.cli.options import add_format
 from launcher.cli.show import out, out_json
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
-    """The options of `platform` and its three verbs."""
+    """The options of `platform` and its verbs."""
     verbs = parser.add_subparsers(metavar="list|show|diff|meet", required=True, dest="what")
     listing = verbs.add_parser("list", help="all named platforms")
     listing.set_defaults(run=list_platforms)
@@ -30,11 +31,12 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
         comparing.add_argument(name, metavar=name.upper(), help="a platform's name or file")
     comparing.set_defaults(run=diff)
     meet.arguments(verbs.add_parser("meet", help="the platform that a set of hosts shares"))
+    defaults.arguments(verbs.add_parser("defaults", help="its values in QAPI's own terms"))
     for each in (listing, showing, comparing):
         add_format(each)
 
 
-def _find(catalogue: Catalogue, name: str) -> Platform:
+def find(catalogue: Catalogue, name: str) -> Platform:
     """A platform by name or by path, as a profile would name it."""
     from launcher.errors import InputError, Place
     from launcher.nodes import Scalar
@@ -91,7 +93,7 @@ def show(options: argparse.Namespace) -> int:
     from launcher.platforms import resolve
 
     catalogue = load_catalogue()
-    platform = _find(catalogue, options.platform)
+    platform = find(catalogue, options.platform)
     pins = list(resolve(catalogue, platform).values())
     if options.format == "json":
         out_json(
@@ -147,7 +149,7 @@ def diff(options: argparse.Namespace) -> int:
     from launcher.platforms import resolve
 
     catalogue = load_catalogue()
-    sides = [_find(catalogue, options.a), _find(catalogue, options.b)]
+    sides = [find(catalogue, options.a), find(catalogue, options.b)]
     first, second = (resolve(catalogue, platform) for platform in sides)
     changes = [
         _change(key, first.get(key), second.get(key))

@@ -36,6 +36,15 @@ _BUILTINS: dict[str, Json] = {
     "value": {},
 }
 
+#: What QMP itself takes; sizes are integers there, too.
+_STRICT: dict[str, Json] = {
+    "string": {"type": "string"},
+    "boolean": {"type": "boolean"},
+    "int": {"type": "integer"},
+    "number": {"type": "number"},
+    "null": {"type": "null"},
+}
+
 #: Section of a profile → QMP command whose argument type describes an entry, and its id there.
 _SECTIONS = {
     "objects": ("object-add", "id"),
@@ -54,11 +63,11 @@ def profile_schema(shape: Schema, root: str, capabilities: Capabilities | None =
         capabilities: of a binary whose objects, netdevs, blockdevs, … are described, too. Its
             own words are: a property that it calls by an older name is not known by today's.
     """
-    writer = _Writer(shape, "")
+    writer = Writer(shape, "")
     whole = writer.entity(root)
     properties = whole["properties"]
     if capabilities is not None:
-        binary = _Writer(capabilities.schema, "qapi-")
+        binary = Writer(capabilities.schema, "qapi-")
         properties |= _sections(binary, capabilities, properties)
         writer.definitions |= binary.definitions
     # `key: null` deletes what the profile that this one extends says of it.
@@ -80,19 +89,28 @@ def _or_null(written: Json) -> Json:
     return {**described, "anyOf": [inner, {"type": "null"}]}
 
 
-class _Writer:
-    """Entities of one QAPI schema as JSON Schema; `definitions` grows with what they refer to."""
+class Writer:
+    """Entities of one QAPI schema as JSON Schema; `definitions` grows with what they refer to.
 
-    def __init__(self, schema: Schema, prefix: str) -> None:
+    Args:
+        schema: whose entities are written.
+        prefix: of the names of their definitions.
+        strict: as QMP takes them, without what YAML and variables add.
+    """
+
+    def __init__(self, schema: Schema, prefix: str, *, strict: bool = False) -> None:
         self.schema = schema
         self.prefix = prefix
+        self.builtins = _STRICT if strict else _BUILTINS
+        self.variables = bool(prefix) and not strict
+        self.strict = strict
         self.definitions: dict[str, Json] = {}
 
     def refer(self, name: str) -> Json:
         """A type where it is used: by reference, unless it is a builtin."""
         entity = self.schema[name]
         if entity["meta-type"] == "builtin":
-            return _BUILTINS.get(entity["json-type"], {})
+            return self.builtins.get(entity["json-type"], {})
         key = f"{self.prefix}{name}"
         if key not in self.definitions:
             self.definitions[key] = {}  # before it is written: types refer to themselves
@@ -107,7 +125,7 @@ class _Writer:
             return self.choice(self.schema.values(name))
         if kind == "array":
             items = {"type": "array", "items": self.refer(entity["element-type"])}
-            return {"anyOf": [items, _VARIABLE]} if self.prefix else items
+            return {"anyOf": [items, _VARIABLE]} if self.variables else items
         if kind == "alternate":
             return {"anyOf": [self.refer(member["type"]) for member in entity["members"]]}
         if kind == "map":
@@ -122,6 +140,8 @@ class _Writer:
 
     def choice(self, values: tuple[str, ...]) -> Json:
         """One of several words; YAML may have read `on` as true."""
+        if self.strict:
+            return {"enum": [*values]}
         switches = [flag for word, flag in (("on", True), ("off", False)) if word in values]
         return {"anyOf": [{"enum": [*values, *switches]}, _VARIABLE]}
 
@@ -171,7 +191,7 @@ class _Writer:
         return {"$ref": f"#/definitions/{key}"}
 
 
-def _sections(writer: _Writer, capabilities: Capabilities, fixed: Json) -> Json:
+def _sections(writer: Writer, capabilities: Capabilities, fixed: Json) -> Json:
     """The sections of a profile that a binary's own schema describes."""
     schema = capabilities.schema
     found: Json = {}
@@ -210,7 +230,7 @@ def _entries(written: Json) -> Json:
     }
 
 
-def _tagged(writer: _Writer, tag: str, kinds: Any) -> Json:
+def _tagged(writer: Writer, tag: str, kinds: Any) -> Json:
     """An entry of which only the kind is described."""
     return {"type": "object", "properties": {tag: writer.choice(tuple(kinds))}, "required": [tag]}
 
@@ -219,13 +239,13 @@ def _aliases(capabilities: Capabilities) -> set[str]:
     return {m.alias for m in capabilities.machines.values() if m.alias}
 
 
-def _machine(writer: _Writer, names: list[str]) -> Json:
+def _machine(writer: Writer, names: list[str]) -> Json:
     kind = writer.choice(tuple(names))
     keyed = {"type": "object", "properties": {"type": kind}}
     return {"anyOf": [kind, keyed]}
 
 
-def _migration(writer: _Writer, schema: Schema) -> Json:
+def _migration(writer: Writer, schema: Schema) -> Json:
     """Capabilities and parameters by the words of the binary."""
     listed = schema.members(schema.argument_type("migrate-set-capabilities") or "")
     entry = schema.members(schema[listed["capabilities"]["type"]]["element-type"])
