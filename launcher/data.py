@@ -11,9 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from launcher.platforms import Catalogue
+    from launcher.platforms.rules import Knowledge, Rules
     from launcher.platforms.cpus import Kinds
 
 _loaded: Catalogue | None = None
+
+#: The rules of migrations: only a preflight looks at them, so they are kept apart.
+_RULES = "migration.yaml"
 
 
 def folder() -> str:
@@ -25,7 +29,7 @@ def data_files(root: str) -> Iterator[str]:
     """The data files below `root`, by their paths relative to it, in order."""
     for sub in ("", "qemu", "linux"):
         for name in sorted(os.listdir(os.path.join(root, sub))):
-            if name.endswith(".yaml"):
+            if name.endswith(".yaml") and name != _RULES:
                 yield os.path.join(sub, name)
 
 
@@ -63,3 +67,22 @@ def load_cpus(arch: str) -> Kinds:
         return read_kinds(read_yaml(path))
 
     return kept("catalogue", f"cpus-{os.path.basename(arch)}", [path, *code], read)
+
+
+def load_rules() -> Knowledge:
+    """The catalogue with the rules of migrations."""
+    from launcher.platforms.rules import Knowledge
+
+    root = folder()
+    code = [name for name in sorted(os.listdir(root)) if name.endswith(".py")]
+    sources = [os.path.join(root, name) for name in (_RULES, *code)]
+    return Knowledge(
+        load_catalogue(), kept("catalogue", "migration", sources, lambda: _rules(root))
+    )
+
+
+def _rules(root: str) -> Rules:
+    from launcher.files import read_yaml
+    from launcher.platforms.migration import read_rules
+
+    return read_rules(read_yaml(os.path.join(root, _RULES)))

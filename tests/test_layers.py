@@ -27,6 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("plan",),
     ("command", "report"),
     ("locks",),
+    ("preflight",),
     # below: the pure core; above: what touches the world
     ("files", "cache"),
     ("data", "lock_files", "plan_cache", "host", "process", "monitor", "console"),
@@ -36,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("diagnose",),
     ("begin", "machine"),
     ("start",),
-    ("locking",),
+    ("locking", "ends"),
     ("speed",),
     ("cli",),
     ("__init__", "__main__"),
@@ -44,7 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 #: Rooms whose modules take values and give values.
 PURE = (
     *("record", "errors", "flat", "display", "nodes", "qapi", "platforms", "capabilities", "index"),
-    *("profiles", "plan", "command", "report", "locks"),
+    *("profiles", "plan", "command", "report", "locks", "preflight"),
 )
 #: What a pure room may not import. `os` is allowed for `os.path` alone, on which names of files
 #: are put together.

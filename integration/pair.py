@@ -1,0 +1,134 @@
+"""Two bare QEMUs and a migration between them, by raw QMP: what really happens, said by QEMU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from integration.rawqmp import RawQMP
+
+#: Seconds after which a migration of a small paused machine is called hung; one takes 0.2 to 0.8.
+HUNG = 8.0
+_ENDS = ("completed", "failed", "cancelled")
+
+
+class Outcome(NamedTuple):
+    """What came of a migration.
+
+    `result` is `completed` (the destination has the whole machine), `failed` (one end said so or
+    the destination is gone), `hung` (neither) or `refused` (an end did not even begin).
+    """
+
+    result: str
+    said: str
+    source: str
+
+
+class End:
+    """One QEMU, which may die or fall silent at any moment."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self.raw = RawQMP(list(argv))
+
+    def ask(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """The answer, {} when QEMU is gone or silent."""
+        try:
+            return self.raw.ask(command, dict(arguments or {}))
+        except (AssertionError, OSError, ValueError):
+            return {}
+
+    def do(self, command: str, arguments: Mapping[str, Any] | None = None) -> str:
+        """Empty, or QEMU's words when it refuses."""
+        answer = self.ask(command, arguments)
+        return "" if "return" in answer else str(answer.get("error", {}).get("desc", "gone"))
+
+    def status(self, timeout: float) -> dict[str, Any]:
+        """query-migrate, {} when there is no answer in time."""
+        self.raw.socket.settimeout(timeout)
+        answer: Any = self.ask("query-migrate")
+        return answer.get("return", {}) if answer else {"status": "silent"}
+
+    @property
+    def dead(self) -> bool:
+        return self.raw.process.poll() is not None
+
+
+def set_up(end: End, capabilities: Mapping[str, bool], parameters: Mapping[str, Any]) -> str:
+    """Set both; QEMU's words when it refuses."""
+    if capabilities:
+        listed = [{"capability": name, "state": on} for name, on in capabilities.items()]
+        refused = end.do("migrate-set-capabilities", {"capabilities": listed})
+        if refused:
+            return refused
+    return end.do("migrate-set-parameters", parameters) if parameters else ""
+
+
+def migrate(
+    source: Sequence[str],
+    destination: Sequence[str],
+    *,
+    capabilities: tuple[Mapping[str, bool], Mapping[str, bool]] = ({}, {}),
+    parameters: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
+    postcopy: bool = False,
+    before: Callable[[End], object] | None = None,
+    uri: str = "",
+) -> Outcome:
+    """Start both command lines paused, migrate, and see what comes of it.
+
+    Args:
+        source: the whole command line, without a monitor and without `-S`.
+        destination: the same; `-incoming defer` is added.
+        capabilities: of the source and of the destination.
+        parameters: the same.
+        postcopy: ask for postcopy at once.
+        before: called with the source before it migrates, to let its guest run for instance.
+        uri: by default a socket in a folder of its own.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pair-"))
+        try:
+            first = End([*source, "-S"])
+            stack.callback(first.raw.close)
+            second = End([*destination, "-S", "-incoming", "defer"])
+            stack.callback(second.raw.close)
+        except (AssertionError, ValueError, OSError) as error:
+            return Outcome("refused", str(error), "")
+        for end, caps, params in zip((first, second), capabilities, parameters, strict=True):
+            refused = set_up(end, caps, params)
+            if refused:
+                return Outcome("refused", refused, "")
+        if before is not None:
+            before(first)
+        return _migrate(first, second, uri or f"unix:{os.path.join(folder, 's')}", postcopy)
+
+
+def _migrate(source: End, destination: End, uri: str, postcopy: bool) -> Outcome:
+    refused = destination.do("migrate-incoming", {"uri": uri})
+    refused = refused or source.do("migrate", {"uri": uri})
+    if refused:
+        return Outcome("refused", refused, source.status(2).get("error-desc", ""))
+    if postcopy:
+        source.do("migrate-start-postcopy")
+    until = time.monotonic() + HUNG
+    here: dict[str, Any] = {}
+    there: dict[str, Any] = {}
+    while time.monotonic() < until:
+        here = source.status(1)
+        there = {} if destination.dead else destination.status(1)
+        if destination.dead or there.get("status") in _ENDS:
+            break
+        if here.get("status") in ("failed", "cancelled"):
+            break
+        select.select([], [], [], 0.02)  # the next question; every wait has this loop's deadline
+    source_said = f"{here.get('status')} {here.get('error-desc', '')} {source.raw.said()}"
+    if there.get("status") == "completed":
+        return Outcome("completed", destination.raw.said(), source_said)
+    said = f"{destination.raw.said()} {there.get('error-desc', '')}".strip()
+    if destination.dead or "failed" in (there.get("status"), here.get("status")):
+        return Outcome("failed", said, source_said)
+    return Outcome("hung", f"{said} ({there.get('status')})", source_said)

@@ -1,0 +1,182 @@
+"""One end of a migration as it really is: plan, host, and what QEMU says of itself.
+
+Composes for `preflight`, which is pure: reads files, asks this host and a machine's monitor.
+"""
+
+from __future__ import annotations
+
+from launcher.errors import CommandError, InputError, LauncherError
+from launcher.preflight import Block, Side, side_of_facts, side_of_json, side_of_plan
+from launcher.record import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from launcher.capabilities import Capabilities
+    from launcher.machine import Machine
+    from launcher.monitor import Monitor
+    from launcher.plan import Plan
+    from launcher.prepare import Loaded, Prepared
+
+#: Host features that decide what virtio-net over tap shows to its guest.
+_TAP = ("tun-vnet-hdr", "tun-ufo", "tun-uso", "tun-tunnel")
+#: Seconds for the questions to a paused machine.
+DEADLINE = 10.0
+
+
+def planned_end(prepared: Prepared, facts: Mapping[str, Any] | None = None) -> Side:
+    """One end that is not started.
+
+    Args:
+        prepared: its plan.
+        facts: of its host, with judged `features`; None asks this host, as far as it matters.
+    """
+    plan = prepared.plan
+    return _owned(prepared, side_of_plan(plan, prepared.capabilities, facts=_host(plan, facts)))
+
+
+async def end_of(machine: Machine, facts: Mapping[str, Any] | None = None) -> Side:
+    """One end that runs or waits: with its RAM blocks and with what QEMU says blocks it.
+
+    Raises:
+        MonitorError: QEMU did not answer.
+    """
+    plan = machine.plan
+    capabilities = machine.prepared.capabilities
+    side = side_of_plan(
+        plan,
+        capabilities,
+        facts=_host(plan, facts),
+        report=machine.report,
+        ram=await ram_blocks(machine.monitor, capabilities),
+        blockers=await blockers(machine.monitor),
+    )
+    return _owned(machine.prepared, side)
+
+
+def _owned(prepared: Prepared, side: Side) -> Side:
+    """With what only the profile tells: the alias, and whether the UUID is the user's own."""
+    from launcher.nodes import Scalar
+
+    profile = prepared.loaded.profile
+    kind = profile.machine.get("type")
+    asked = kind.text if isinstance(kind, Scalar) else ""
+    entries = side.entries
+    if profile.uuid is None:
+        entries = tuple(entry for entry in entries if entry.family != "uuid")
+    return replace(side, asked=asked, entries=entries)
+
+
+def _host(plan: Plan, facts: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The facts of an end's host: as given, else this one's, and only those that matter."""
+    if facts is not None:
+        return facts
+    from launcher.host.facts import feature, gather
+
+    found = gather(["kernel", "cpu"])
+    backends = [option for option in plan.options if option.name == "-netdev"]
+    taps = any("tap" in (option.head, option.members.get("type")) for option in backends)
+    judged = {name: feature(name).present for name in _TAP} if taps else {}
+    return {**found, "features": judged}
+
+
+async def ram_blocks(monitor: Monitor, capabilities: Capabilities) -> dict[str, Block]:
+    """RAM blocks by name (QAPI: x-query-ramblock since 6.2, HMP `info ramblock` before).
+
+    Raises:
+        MonitorError: QEMU did not answer.
+    """
+    if capabilities.has_command("x-query-ramblock"):
+        answer = await monitor.execute("x-query-ramblock", timeout=DEADLINE)
+        text = answer["human-readable-text"]
+    else:
+        arguments = {"command-line": "info ramblock"}
+        text = await monitor.execute("human-monitor-command", arguments, timeout=DEADLINE)
+    return parse_ram_blocks(text)
+
+
+def parse_ram_blocks(text: str) -> dict[str, Block]:
+    """The lines `name  page size  offset  used  total  …` of QEMU's table (softmmu/physmem.c)."""
+    found = {}
+    for line in text.splitlines():
+        words = line.split()
+        numbers = [word for word in words if word.startswith("0x")]
+        if len(numbers) < 3:
+            continue
+        # A name may hold blanks; the page size (`4 KiB`) stands between it and the offset.
+        name = " ".join(words[: words.index(numbers[0]) - 2])
+        found[name] = Block(int(numbers[1], 16), int(numbers[2], 16))
+    return found
+
+
+async def blockers(monitor: Monitor) -> tuple[str, ...]:
+    """Why QEMU says that it cannot be migrated (QAPI: query-migrate blocked-reasons, since 6.0).
+
+    Raises:
+        MonitorError: QEMU did not answer.
+    """
+    try:
+        answer = await monitor.execute("query-migrate", timeout=DEADLINE)
+    except CommandError:
+        return ()
+    return tuple(answer.get("blocked-reasons", ()))
+
+
+# -- ends that are files or cannot be planned -----------------------------------------------------
+
+
+def troubled_end(loaded: Loaded, error: LauncherError, machines: frozenset[str] | None) -> Side:
+    """An end that cannot be planned, because the binary or the host cannot do what is asked.
+
+    Args:
+        loaded: what was read of it.
+        error: why.
+        machines: the machine types of its binary.
+    """
+    from launcher.nodes import Scalar
+
+    kind = loaded.profile.machine.get("type")
+    return Side(
+        name=loaded.binary,
+        version=None,
+        machine=kind.text if isinstance(kind, Scalar) else "",
+        entries=(),
+        settings={},
+        owners={},
+        features={},
+        machines=machines,
+        trouble=error.message,
+        trouble_code=error.code,
+    )
+
+
+def end_of_document(document: Mapping[str, Any], name: str) -> Side:
+    """One end from JSON: a plan, a report, or a host's facts.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    if "values" in document or "argv" in document:
+        return side_of_json(document, name)
+    if str(document.get("format", "")).startswith("host-facts") or "features" in document:
+        return side_of_facts(judged(document), name)
+    raise InputError(
+        f"{name} is neither a plan nor a report nor a host's facts",
+        hint="give what `plan`, `verify` or `host` print with --format json",
+        code="preflight",
+    )
+
+
+def judged(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A host's facts with each feature as True, False or None: judged here, as far as told."""
+    from launcher.host.facts import FEATURES, feature
+
+    told = document.get("features", {})
+    features = {}
+    for name in FEATURES:
+        one = told.get(name)
+        present = one.get("present") if isinstance(one, dict) else one
+        features[name] = present if name in told else feature(name, document).present
+    return {**document, "features": features}

@@ -1,0 +1,192 @@
+"""Reading migration.yaml: the file as `Rules`, with every mistake in it at its place. Pure."""
+
+from __future__ import annotations
+
+from launcher.errors import InputErrors
+from launcher.nodes import Mapping, Scalar
+from launcher.platforms.catalogue import FAMILIES
+from launcher.platforms.reader import Reader
+from launcher.platforms.rules import Blocked, Default, Fact, Layout, Offer, Rule, Rules
+from launcher.platforms.versions import ALWAYS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from launcher.nodes import Node
+
+SEVERITIES = ("breaks", "risks", "harmless")
+ENDS = ("source", "destination", "both")
+#: Families of migration.yaml that are no families of a plan's values.
+_MORE = ("smp", "memory", "cpu", "numa", "boot", "uuid")
+_RULE = (
+    *("source", "destination", "from", "to", "with", "given", "severity", "words", "then"),
+    *("cure", "ref"),
+)
+
+_SECTIONS = (
+    *("properties", "harmless", "defaults", "blocked", "stateless", "facts", "offers"),
+    *("machines", "seats", "instances", "transports"),
+)
+
+
+def read_rules(tree: Mapping) -> Rules:
+    """The rules of a parsed migration.yaml.
+
+    Raises:
+        InputErrors: everything that is wrong in it, each with its place.
+    """
+    reader = Reader()
+    reader.keys(tree, _SECTIONS, _SECTIONS)
+    rules = Rules(
+        properties={k: _rules(reader, body) for k, body in _typed(reader, tree, "properties")},
+        harmless={k: frozenset(body.items) for k, body in _typed(reader, tree, "harmless")},
+        defaults={k: _defaults(reader, body) for k, body in _typed(reader, tree, "defaults")},
+        blocked=_blocked(reader, tree),
+        stateless=frozenset(_words(reader, tree, "stateless")),
+        facts=_facts(reader, tree),
+        offers=tuple(_offers(reader, tree)),
+        layouts=dict(_layouts(reader, tree)),
+        seats=dict(reader.pairs(tree, "seats")),
+        instances={
+            name: reader.range(body, "numbered")
+            for name, body in reader.entries(tree.get("instances"), "instances")
+        },
+        transports={
+            via: _rules(reader, body)
+            for via, body in reader.entries(tree.get("transports"), "transports")
+        },
+    )
+    if reader.mistakes:
+        raise InputErrors(reader.mistakes)
+    return rules
+
+
+def _typed(
+    reader: Reader, tree: Mapping, section: str
+) -> Iterator[tuple[tuple[str, str], Mapping]]:
+    """((family, type), body) of a section; `a b` as a type stands for both."""
+    outer = reader.mapping(tree.get(section), section)
+    if outer is None:
+        return
+    reader.keys(outer, (*FAMILIES, *_MORE))
+    for family, node in outer.items.items():
+        for types, body in reader.entries(node, f"{section} {family}"):
+            for one in types.split():
+                yield (family, one), body
+
+
+def _words(reader: Reader, body: Mapping, key: str) -> tuple[str, ...]:
+    """Text or a list of texts under `key`."""
+    node = body.get(key)
+    if node is None:
+        return ()
+    listed = (node,) if isinstance(node, Scalar) else reader.list(node, key)
+    return tuple(item.text for item in listed if isinstance(item, Scalar))
+
+
+def _rules(reader: Reader, body: Mapping) -> dict[str, tuple[Rule, ...]]:
+    """Property → its rules; `a b` as a property stands for both."""
+    found: dict[str, tuple[Rule, ...]] = {}
+    for names, node in body.items.items():
+        made = tuple(_rule(reader, one) for one in _mappings(reader, node, names))
+        found |= dict.fromkeys(names.split(), made)
+    return found
+
+
+def _mappings(reader: Reader, node: Node, what: str) -> Iterator[Mapping]:
+    for item in reader.list(node, what):
+        body = reader.mapping(item, f"an entry of {what}")
+        if body is not None:
+            yield body
+
+
+def _values(reader: Reader, body: Mapping, key: str) -> tuple[str, ...] | None:
+    return _words(reader, body, key) if key in body.items else None
+
+
+def _rule(reader: Reader, body: Mapping) -> Rule:
+    reader.keys(body, _RULE, ("severity", "then", "ref"))
+    cures = reader.pairs(body, "cure")
+    for end, _ in cures:
+        if end not in ENDS:
+            reader.wrong(body.items["cure"].place, f"there is no end {end!r}", " | ".join(ENDS))
+    return Rule(
+        source=_values(reader, body, "source"),
+        destination=_values(reader, body, "destination"),
+        from_=reader.range(body, "from"),
+        to=reader.range(body, "to"),
+        agreed=reader.pairs(body, "with"),
+        given=reader.text(body, "given") == "on",
+        severity=reader.choice(body, "severity", SEVERITIES, "risks"),
+        words=_words(reader, body, "words"),
+        then=reader.text(body, "then") or "",
+        cures=cures,
+        ref=reader.text(body, "ref") or "",
+    )
+
+
+def _defaults(reader: Reader, body: Mapping) -> dict[str, tuple[Default, ...]]:
+    found: dict[str, tuple[Default, ...]] = {}
+    for name, node in body.items.items():
+        if isinstance(node, Scalar):
+            found[name] = (Default(ALWAYS, node.text),)
+            continue
+        found[name] = tuple(
+            Default(reader.range(one), reader.text(one, "value") or "")
+            for one in _mappings(reader, node, name)
+        )
+    return found
+
+
+def _blocked(reader: Reader, tree: Mapping) -> dict[tuple[str, str], tuple[Blocked, ...]]:
+    outer = reader.mapping(tree.get("blocked"), "blocked")
+    found: dict[tuple[str, str], tuple[Blocked, ...]] = {}
+    for family, node in outer.items.items() if outer else ():
+        types = reader.mapping(node, f"blocked {family}")
+        for names, entries in types.items.items() if types else ():
+            made = []
+            for body in _mappings(reader, entries, names):
+                reader.keys(body, ("qemu", "machine", "words", "ref"), ("words", "ref"))
+                words, ref = reader.text(body, "words") or "", reader.text(body, "ref") or ""
+                made.append(Blocked(reader.range(body), reader.range(body, "machine"), words, ref))
+            found |= {(family, one): tuple(made) for one in names.split()}
+    return found
+
+
+def _facts(reader: Reader, tree: Mapping) -> dict[str, tuple[Fact, ...]]:
+    outer = reader.mapping(tree.get("facts"), "facts")
+    found = {}
+    for code, node in outer.items.items() if outer else ():
+        made = []
+        for body in _mappings(reader, node, code):
+            known = ("severity", "words", "then", "ref", "from", "to")
+            reader.keys(body, known, ("severity", "then", "ref"))
+            made.append(
+                Fact(
+                    reader.choice(body, "severity", SEVERITIES, "risks"),
+                    _words(reader, body, "words"),
+                    reader.text(body, "then") or "",
+                    reader.text(body, "ref") or "",
+                    reader.range(body, "from"),
+                    reader.range(body, "to"),
+                )
+            )
+        found[code] = tuple(made)
+    return found
+
+
+def _offers(reader: Reader, tree: Mapping) -> Iterator[Offer]:
+    for feature, body in reader.entries(tree.get("offers"), "offers"):
+        reader.keys(body, ("properties", "since", "code"), ("code",))
+        properties = _words(reader, body, "properties")
+        since = reader.version(body, "since")
+        yield Offer(feature, properties, since, reader.text(body, "code") or "")
+
+
+def _layouts(reader: Reader, tree: Mapping) -> Iterator[tuple[str, Layout]]:
+    for name, body in reader.entries(tree.get("machines"), "machines"):
+        reader.keys(body, ("ram", "bus", "slot"), ("ram",))
+        slot = reader.text(body, "slot") or "0"
+        bus = reader.text(body, "bus") or ""
+        yield name, Layout(reader.text(body, "ram") or "", bus, int(slot) if slot.isdigit() else 0)

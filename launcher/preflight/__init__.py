@@ -1,0 +1,70 @@
+"""Whether a machine can move from one end to another, told before a byte is sent. Pure."""
+
+from __future__ import annotations
+
+from launcher.preflight.agree import Pair, settings_findings
+from launcher.preflight.findings import (
+    SEVERITIES,
+    Cure,
+    Finding,
+    breaks,
+    counts,
+    explain,
+    findings_text,
+    worst_first,
+)
+from launcher.preflight.hosts import host_findings
+from launcher.preflight.identity import identity_findings
+from launcher.preflight.memory import memory_findings
+from launcher.preflight.network import network_findings
+from launcher.preflight.obstacles import obstacle_findings
+from launcher.preflight.reading import side_of_facts, side_of_json, side_of_plan, side_of_sections
+from launcher.preflight.seats import device_findings
+from launcher.preflight.side import Block, Side
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.platforms.rules import Knowledge
+
+
+def preflight(
+    source: Side, destination: Side, know: Knowledge, via: str = ""
+) -> tuple[Finding, ...]:
+    """What differs between two ends and matters to a migration, the worst first.
+
+    Args:
+        source: the end that runs the guest.
+        destination: the end that is to take it. What breaks in one direction may not in the other.
+        know: the change files and migration.yaml.
+        via: `unix`, `tcp`, `file`, `fd` or `exec`; empty when it is not known.
+    """
+    pair = Pair(source, destination, know, via)
+    if not source.machine and not destination.machine and not source.entries:
+        return worst_first(host_findings(pair))
+    found = [*identity_findings(pair), *settings_findings(pair), *obstacle_findings(pair)]
+    if source.machine and source.machine == destination.machine:
+        devices = [*device_findings(pair), *network_findings(pair)]
+        blocks = [*memory_findings(pair)]
+        if breaks(devices):
+            # A missing device's ROM is missing, too: that is said already.
+            blocks = [b for b in blocks if not str(b.source).startswith("0000:")]
+        found += [*devices, *blocks]
+    return worst_first(found)
+
+
+__all__ = [
+    "SEVERITIES",
+    "Block",
+    "Cure",
+    "Finding",
+    "Side",
+    "breaks",
+    "counts",
+    "explain",
+    "findings_text",
+    "preflight",
+    "side_of_facts",
+    "side_of_json",
+    "side_of_plan",
+    "side_of_sections",
+]

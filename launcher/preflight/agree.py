@@ -1,0 +1,290 @@
+"""One property at two ends, judged by the rules: the only place where a rule becomes a finding."""
+
+from __future__ import annotations
+
+from launcher.platforms import resolve
+from launcher.platforms.rules import holds
+from launcher.preflight.findings import Cure, Finding
+from launcher.preflight.worth import is_harmless, member, rules_for, setting
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from launcher.platforms import Name
+    from launcher.platforms.rules import Fact, Knowledge, Rule
+    from launcher.preflight.options import Entry
+    from launcher.preflight.side import Side
+
+_FAMILIES = ("migration-property", "migration-capability", "migration-parameter")
+_TYPE = "migration"
+_SAME = "same"
+#: Where a profile writes a property of each family.
+_WHERE = {
+    "migration-property": "migration.properties.{property}: {value}",
+    "migration-capability": "migration.capabilities.{property}: {value}",
+    "migration-parameter": "migration.parameters.{property}: {value}",
+    "machine": "machine.{property}: {value}",
+    "memory": "memory.{property}: {value}",
+    "smp": "smp.{property}: {value}",
+    "cpu": "cpu.{property}: {value}",
+}
+
+
+class Pair:
+    """Two ends and what is known beside them."""
+
+    def __init__(self, source: Side, destination: Side, know: Knowledge, via: str = "") -> None:
+        self.source = source
+        self.destination = destination
+        self.know = know
+        self.via = via
+
+    def settings(self, family: str, name: str) -> tuple[str | None, str | None]:
+        """What one of migration's settings is worth at both ends."""
+        know = self.know
+        return (
+            setting(know, self.source, family, name),
+            setting(know, self.destination, family, name),
+        )
+
+    def agreed(self, conditions: Iterable[tuple[str, str]]) -> bool:
+        """Whether both ends have these capabilities in these states."""
+        return all(
+            self.settings("migration-capability", name) == (state, state)
+            for name, state in conditions
+        )
+
+    def fact(self, code: str) -> Fact:
+        """What is known of one kind of difference between these binaries."""
+        return self.know.rules.fact(code, self.source.version, self.destination.version)
+
+    def finding(
+        self,
+        code: str,
+        what: str,
+        values: tuple[object, object],
+        *,
+        subject: tuple[str, str, str, str],
+        cures: tuple[Cure, ...] = (),
+    ) -> Finding:
+        """A finding of a kind that the rules describe as a whole.
+
+        Args:
+            code: the kind.
+            what: what differs, the beginning of the sentence.
+            values: at the source and at the destination.
+            subject: family, type, id, property.
+            cures: how to mend it.
+        """
+        fact = self.fact(code)
+        words = fact.words or ("",)
+        return Finding(
+            code,
+            fact.severity,
+            *subject,
+            *values,
+            f"{what}: {fact.then}",
+            words[0],
+            cures,
+            fact.ref,
+            words[1:],
+        )
+
+
+# -- migration's own settings ---------------------------------------------------------------------
+
+
+def settings_findings(pair: Pair) -> Iterator[Finding]:
+    """Properties, capabilities and parameters of migration that do not go together."""
+    tables = pair.know.rules.properties
+    for family in _FAMILIES:
+        names = [n for n in tables[family, _TYPE] if n != "*"]
+        given = {**pair.source.settings, **pair.destination.settings}
+        names += [n for f, n in given if f == family and n not in names]
+        for name in names:
+            values = pair.settings(family, name)
+            told = (family, name) in given
+            found = judge(pair, (family, _TYPE, _TYPE, name), values)
+            # What merely follows from the releases is worth a word only when it matters.
+            yield from (one for one in found if told or one.severity != "harmless")
+
+
+# -- one property ---------------------------------------------------------------------------------
+
+
+def members_findings(
+    pair: Pair, source: Entry, destination: Entry, *, names: Iterable[str] | None = None
+) -> Iterator[Finding]:
+    """The members of one thing that is at both ends."""
+    know = pair.know
+    listed = names if names is not None else _members(pair, source, destination)
+    for name in listed:
+        values = (
+            member(know, pair.source, source, name),
+            member(know, pair.destination, destination, name),
+        )
+        subject = (source.family, source.type, destination.id or source.id, name)
+        yield from judge(pair, subject, values)
+
+
+def _members(pair: Pair, source: Entry, destination: Entry) -> list[str]:
+    """What is set at either end, and what the defaults of releases know of."""
+    known = [
+        name
+        for (family, kind), table in pair.know.rules.defaults.items()
+        if family == source.family and kind == source.type
+        for name in table
+    ]
+    return list(dict.fromkeys((*source.members, *destination.members, *known)))
+
+
+def judge(
+    pair: Pair, subject: tuple[str, str, str, str], values: tuple[str | None, str | None]
+) -> Iterator[Finding]:
+    """What a property's two values do to the migration, if anything.
+
+    Args:
+        pair: the two ends.
+        subject: family, type, id, property.
+        values: at the source and at the destination; None: nobody sets it.
+    """
+    family, kind, _, name = subject
+    differ = values[0] != values[1]
+    if is_harmless(pair.know, family, kind, name):
+        return
+    rules = rules_for(pair.know, family, kind, name)
+    found = first(pair, rules or (), subject, values)
+    if found is not None:
+        yield found
+    elif differ and rules is None and None in values and family in ("machine", "device", "object"):
+        # What nobody set is what the machine type or the release says, which may be the same.
+        yield _unknown(subject, values, "what the other end does by default is not known here")
+    elif differ and rules is None:
+        yield _unknown(subject, values, "what that does to the stream is not known here")
+
+
+def first(
+    pair: Pair,
+    rules: Iterable[Rule],
+    subject: tuple[str, str, str, str],
+    values: tuple[str | None, str | None],
+) -> Finding | None:
+    """The finding of the first rule that fits, if one does."""
+    return next((_finding(pair, r, subject, values) for r in rules if _fits(pair, r, values)), None)
+
+
+def _unknown(
+    subject: tuple[str, str, str, str], values: tuple[str | None, str | None], effect: str
+) -> Finding:
+    what = f"{said(subject)} {_values(values)}"
+    end = "destination" if values[0] is not None else "source"
+    value = values[0] if values[0] is not None else values[1] or ""
+    cures = (property_cure(subject, end, value),)
+    return Finding("property", "risks", *subject, *values, f"{what}: {effect}", "", cures, "")
+
+
+def _fits(pair: Pair, rule: Rule, values: tuple[str | None, str | None]) -> bool:
+    source, destination = values
+    if rule.given:
+        source, destination = (("on" if v else "off") for v in values)
+    if not (holds(rule.from_, pair.source.version) and holds(rule.to, pair.destination.version)):
+        return False
+    if not pair.agreed(rule.agreed):
+        return False
+    if rule.source is None and rule.destination is None:
+        return values[0] != values[1]
+    fits = rule.source is None or source in rule.source
+    return fits and (rule.destination is None or destination in rule.destination)
+
+
+def _finding(
+    pair: Pair,
+    rule: Rule,
+    subject: tuple[str, str, str, str],
+    values: tuple[str | None, str | None],
+) -> Finding:
+    words = rule.words or ("",)
+    code = "setting" if subject[0] in _FAMILIES else "property"
+    message = f"{said(subject)} {_values(values)}: {rule.then}"
+    cures: tuple[Cure, ...] = ()
+    if rule.severity != "harmless":
+        cures = tuple(cures_for(pair, subject, rule.cures, values))
+    return Finding(
+        code, rule.severity, *subject, *values, message, words[0], cures, rule.ref, words[1:]
+    )
+
+
+def said(subject: tuple[str, str, str, str]) -> str:
+    """A property for a message: `migration multifd`, `virtio-net-pci nic0 vectors`."""
+    family, kind, key, name = subject
+    if family in _WHERE:
+        return f"{family.partition('-')[0]} {name}"
+    return " ".join(word for word in (kind, key, name) if word)
+
+
+def _values(values: tuple[str | None, str | None]) -> str:
+    source, destination = ("not set" if v is None else v or "empty" for v in values)
+    if source == destination:
+        return f"is {source} at both ends"
+    return f"is {source} at the source and {destination} at the destination"
+
+
+# -- cures ----------------------------------------------------------------------------------------
+
+
+def cures_for(
+    pair: Pair,
+    subject: tuple[str, str, str, str],
+    wanted: tuple[tuple[str, str], ...],
+    values: tuple[str | None, str | None],
+) -> Iterator[Cure]:
+    """The ways to give the ends the values that a rule wants: a platform first, if one does."""
+    for end, value in wanted:
+        if value == _SAME:
+            value = values[0] if values[0] is not None else values[1] or ""
+            end = "destination" if values[0] is not None else "source"
+        name = platform_for(pair, subject, value)
+        ends = ("source", "destination") if end == "both" else (end,)
+        if name is not None and not any(_stubborn(pair, one, subject) for one in ends):
+            yield Cure("both", f"platform: {name.name} at both ends", platform=name.name)
+        yield property_cure(subject, end, value)
+
+
+def property_cure(subject: tuple[str, str, str, str], end: str, value: str) -> Cure:
+    """The cure that sets a property, in the profile's words."""
+    family, kind, key, name = subject
+    where = _WHERE.get(family, f"{family}s.{key or kind}.{{property}}: {{value}}")
+    text = where.format(property=name, value=value or '""')
+    at = "both ends" if end == "both" else f"the {end}"
+    return Cure(end, f"{text} at {at}", *subject, value)
+
+
+def _stubborn(pair: Pair, end: str, subject: tuple[str, str, str, str]) -> bool:
+    """Whether somebody set the value who is stronger than any platform."""
+    side = pair.source if end == "source" else pair.destination
+    family, _, key, name = subject
+    owner = side.owner(family, key, name)
+    return owner.startswith(("profile", "command line", "lock"))
+
+
+def platform_for(pair: Pair, subject: tuple[str, str, str, str], value: str) -> Name | None:
+    """The newest named platform that pins a property to `value` and that both ends can run."""
+    from launcher.platforms import Platform, reaches
+
+    family, kind, _, name = subject
+    sides = (pair.source, pair.destination)
+    found = []
+    for one in pair.know.catalogue.names.values():
+        if any(s.version is not None and not reaches(one.qemu, s.version) for s in sides):
+            continue
+        if any(s.linux is not None and not reaches(one.linux, s.linux) for s in sides):
+            continue
+        pins = resolve(pair.know.catalogue, Platform(one.name, one.qemu, one.linux))
+        pin = pins.get((family, kind, name))
+        if pin is not None and pin.value == value:
+            found.append(one)
+    likes = [side.platform.partition("-")[0] for side in sides] + ["debian"]
+    liked = [n for like in likes for n in found if like and n.name.startswith(f"{like}-")]
+    liked = [n for n in liked if n.name.partition("-")[0] == liked[0].name.partition("-")[0]]
+    return max(liked or found, key=lambda n: (n.qemu.numbers, n.name), default=None)

@@ -1,0 +1,158 @@
+"""What a machine is: its type, its CPUs, its memory slots, its UUID."""
+
+from __future__ import annotations
+
+from launcher.preflight.agree import Pair, judge, members_findings, property_cure
+from launcher.preflight.findings import Cure, Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from launcher.preflight.side import Side
+
+
+def identity_findings(pair: Pair) -> Iterator[Finding]:
+    """Machine type, its properties, CPUs, memory and UUID."""
+    yield from _trouble(pair)
+    yield from _machine_type(pair)
+    here, there = pair.source.one("machine"), pair.destination.one("machine")
+    if pair.source.machine == pair.destination.machine:
+        names = [n for n in (*here.members, *there.members, *_known(pair)) if n != "type"]
+        yield from members_findings(pair, here, there, names=list(dict.fromkeys(names)))
+        kinds = (pair.source.machine, pair.destination.machine)
+        yield from judge(pair, ("machine", kinds[0], "machine", "type"), kinds)
+    yield from _cpus(pair)
+    yield from _cpu_model(pair)
+    memory = (pair.source.one("memory"), pair.destination.one("memory"))
+    yield from members_findings(pair, *memory, names=("slots", "maxmem"))
+    yield from _uuid(pair)
+    if pair.source.accel and pair.destination.accel and pair.source.accel != pair.destination.accel:
+        values = (pair.source.accel, pair.destination.accel)
+        what = f"the source runs with {values[0]} and the destination with {values[1]}"
+        subject = ("accel", values[0], "accel", "accel")
+        cures = (
+            Cure("destination", f"accel: {values[0]} at the destination", *subject, values[0]),
+        )
+        yield pair.finding("accel", what, values, subject=subject, cures=cures)
+
+
+def _known(pair: Pair) -> list[str]:
+    """Machine properties that have a rule: their default may differ where nobody sets them."""
+    tables = pair.know.rules.properties
+    return [name for (family, _), table in tables.items() if family == "machine" for name in table]
+
+
+def _trouble(pair: Pair) -> Iterator[Finding]:
+    for word, side in (("source", pair.source), ("destination", pair.destination)):
+        if not side.trouble:
+            continue
+        code = "machine-missing" if side.trouble_code == "machine" else "cannot-start"
+        cures: tuple[Cure, ...] = ()
+        subject = ("machine", side.machine, "machine", "type" if code == "machine-missing" else "")
+        other = pair.destination if word == "source" else pair.source
+        if code == "machine-missing" and side.machines and other.machines:
+            common = _newest_common(side.machines, other.machines, other.machine)
+            if common:
+                cures = (property_cure(subject, "both", common),)
+        what = f"the {word} ({side.name}) cannot be started: {side.trouble}"
+        yield pair.finding(code, what, (None, None), subject=subject, cures=cures)
+
+
+def _newest_common(one: frozenset[str], other: frozenset[str], like: str) -> str:
+    """The newest machine type of a family that both binaries have."""
+    family = like.rpartition("-")[0]
+    both = [m for m in one & other if family and m.rpartition("-")[0] == family]
+    return max(both, key=_by_number, default="")
+
+
+def _by_number(name: str) -> tuple[int, ...]:
+    return tuple(int(n) if n.isdigit() else -1 for n in name.rpartition("-")[2].split("."))
+
+
+def _machine_type(pair: Pair) -> Iterator[Finding]:
+    source, destination = pair.source, pair.destination
+    values = (source.machine, destination.machine)
+    if not all(values):
+        return
+    if values[0] != values[1]:
+        what = f"the machine type is {_called(source)} at the source and {_called(destination)} at"
+        subject = ("machine", values[0], "machine", "type")
+        cures = tuple(_type_cures(pair))
+        what += " the destination"
+        yield pair.finding("machine-type", what, values, subject=subject, cures=cures)
+    elif destination.machines is not None and values[0] not in destination.machines:
+        subject = ("machine", values[0], "machine", "type")
+        common = _newest_common(
+            destination.machines, source.machines or frozenset(), source.machine
+        )
+        cures = (property_cure(subject, "both", common),) if common else ()
+        what = f"{destination.name} has no machine type {values[0]}"
+        yield pair.finding("machine-missing", what, values, subject=subject, cures=cures)
+
+
+def _called(side: Side) -> str:
+    alias = side.asked and side.asked != side.machine
+    return f"{side.machine} ({side.asked})" if alias else side.machine
+
+
+def _type_cures(pair: Pair) -> Iterator[Cure]:
+    """Either end as the other, where its binary has that type; an unknown list allows it."""
+    source, destination = pair.source, pair.destination
+    subject = ("machine", source.machine, "machine", "type")
+    if destination.machines is None or source.machine in destination.machines:
+        yield property_cure(subject, "destination", source.machine)
+    if source.machines is None or destination.machine in source.machines:
+        yield property_cure(subject, "source", destination.machine)
+
+
+def _cpus(pair: Pair) -> Iterator[Finding]:
+    here, there = pair.source.one("smp"), pair.destination.one("smp")
+    counts = (here.members.get("cpus", "1"), there.members.get("cpus", "1"))
+    subject = ("smp", "smp", "smp", "cpus")
+    if counts[0] != counts[1]:
+        fewer = counts[0].isdigit() and counts[1].isdigit() and int(counts[0]) > int(counts[1])
+        what = f"the source has {counts[0]} CPUs and the destination {counts[1]}"
+        cures = (property_cure(subject, "destination", counts[0]),)
+        code = "cpus-fewer" if fewer else "cpus-more"
+        yield pair.finding(code, what, counts, subject=subject, cures=cures)
+        return
+    names = [name for name in dict.fromkeys((*here.members, *there.members)) if name != "cpus"]
+    yield from members_findings(pair, here, there, names=names)
+
+
+def _cpu_model(pair: Pair) -> Iterator[Finding]:
+    """The CPU model; `max`, `host` and `base` are what the release and the host make of them."""
+    source, destination = pair.source, pair.destination
+    here, there = source.one("cpu"), destination.one("cpu")
+    models = (here.type or None, there.type or None)
+    subject = ("cpu", here.type or "cpu", "cpu", "model")
+    if models[0] != models[1]:
+        cures = (property_cure(subject, "destination", models[0]),) if models[0] else ()
+        what = f"the CPU is {models[0] or 'not set'} at the source and {models[1] or 'not set'} at"
+        what += " the destination"
+        yield pair.finding("cpu-model", what, models, subject=subject, cures=cures)
+        return
+    yield from members_findings(pair, here, there)
+    if models[0] not in ("max", "host"):
+        return
+    flags = destination.cpu_flags
+    gone = sorted((source.cpu_flags or frozenset()) - flags) if flags else []
+    older = source.version is not None and source.version != destination.version
+    if gone or older:
+        values = (source.name, destination.name)
+        what = f"the CPU model is {models[0]}"
+        if gone:
+            what += f", and the destination's host lacks {', '.join(gone[:6])}"
+        yield pair.finding("cpu-follows", what, values, subject=subject)
+
+
+def _uuid(pair: Pair) -> Iterator[Finding]:
+    """Compared by the destination when the source sends it, whatever the destination's is."""
+    sent = pair.settings("migration-capability", "validate-uuid")[0] == "on"
+    ids = tuple(s.one("uuid").members.get("uuid", "") for s in (pair.source, pair.destination))
+    if sent and all(ids) and ids[0] != ids[1]:
+        subject = ("uuid", "uuid", "uuid", "uuid")
+        cures = (Cure("destination", f"uuid: {ids[0]} at the destination", *subject, ids[0]),)
+        what = f"the machine's UUID is {ids[0]} at the source and {ids[1]} at the destination"
+        yield pair.finding("uuid", what, (ids[0], ids[1]), subject=subject, cures=cures)

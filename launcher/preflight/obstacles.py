@@ -1,0 +1,81 @@
+"""What cannot be migrated at all, what cannot travel this way, and block nodes."""
+
+from __future__ import annotations
+
+from launcher.platforms.rules import holds, machine_release, matching
+from launcher.platforms.versions import ALWAYS
+from launcher.preflight.agree import first
+from launcher.preflight.findings import Cure, Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from launcher.platforms.rules import Blocked
+    from launcher.preflight.agree import Pair
+    from launcher.preflight.options import Entry
+
+
+def obstacle_findings(pair: Pair) -> Iterator[Finding]:
+    """Blockers that are known and that QEMU tells, the transport, block nodes."""
+    for reason in pair.source.blockers:
+        subject = ("machine", pair.source.machine, "machine", "")
+        what = f"QEMU says: {reason}"
+        yield pair.finding("blocker", what, (reason, None), subject=subject)
+    for reason in pair.destination.blockers:
+        subject = ("machine", pair.destination.machine, "machine", "")
+        what = f"QEMU says of the destination: {reason}"
+        yield pair.finding("blocker-there", what, (None, reason), subject=subject)
+    for entry in pair.source.entries:
+        yield from _blocked(pair, entry)
+    yield from _transport(pair)
+    yield from _nodes(pair)
+
+
+def _blocked(pair: Pair, entry: Entry) -> Iterator[Finding]:
+    """What the data knows: of this release, or of a machine type that keeps older behaviour."""
+    tables = pair.know.rules.blocked
+    version = pair.source.version
+    for kind in matching(tables, entry.family, entry.type):
+        for one in tables[entry.family, kind]:
+            if not holds(one.knows, version) or not _of_machine(pair, one):
+                continue
+            what = f"{entry.type} {entry.id}".rstrip()
+            subject = (entry.family, entry.type, entry.id, "")
+            text = f"leave out {what}"
+            yield Finding(
+                *("blocked", "breaks", *subject, entry.type, None),
+                f"{what} cannot be migrated by QEMU {version}",
+                one.words,
+                (Cure("source", text, *subject[:3]),),
+                one.ref,
+            )
+            return
+
+
+def _of_machine(pair: Pair, one: Blocked) -> bool:
+    """Whether an entry is for this machine type, whose compat properties may keep it blocked."""
+    return one.machine == ALWAYS or holds(one.machine, machine_release(pair.source.machine))
+
+
+def _transport(pair: Pair) -> Iterator[Finding]:
+    for name, rules in pair.know.rules.transports.get(pair.via, {}).items():
+        subject = ("transport", pair.via, pair.via, name)
+        found = first(pair, rules, subject, (pair.via, pair.via))
+        if found is not None:
+            yield found
+
+
+def _nodes(pair: Pair) -> Iterator[Finding]:
+    """Dirty bitmaps are told by the name of their node."""
+    if pair.settings("migration-capability", "dirty-bitmaps")[0] != "on":
+        return
+    there = {entry.id for entry in pair.destination.of("blockdev")}
+    for entry in pair.source.of("blockdev"):
+        if entry.id in there:
+            continue
+        subject = ("blockdev", entry.type, entry.id, "node-name")
+        what = f"the destination has no block node {entry.id!r}"
+        text = f"call the destination's node {entry.id!r}, or map it with block-bitmap-mapping"
+        cures = (Cure("destination", text, *subject, entry.id),)
+        yield pair.finding("nodes", what, (entry.id, None), subject=subject, cures=cures)

@@ -1,0 +1,196 @@
+"""Devices: where each is plugged, and what is plugged there at the other end.
+
+The stream tells a device by its place (`0000:00:02.0/virtio-net`), never by its id. Places follow
+from `bus` and `addr`, and where those are not given from the order of the command line.
+"""
+
+from __future__ import annotations
+
+from launcher.platforms.rules import matching
+from launcher.preflight.agree import members_findings, property_cure
+from launcher.preflight.findings import Cure, Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from launcher.preflight.agree import Pair
+    from launcher.preflight.options import Entry
+    from launcher.preflight.side import Side
+
+    Seats = dict[str, Entry]
+
+
+def seats(pair: Pair, side: Side) -> Seats:
+    """Place → device, in the order of the command line."""
+    found: Seats = {}
+    of_id: dict[str, str] = {}
+    for device in side.of("device"):
+        place = _place(pair, side, device, found, of_id)
+        found[place] = device
+        if device.id:
+            of_id[device.id] = place
+    return found
+
+
+def _kind(pair: Pair, driver: str) -> str:
+    table = pair.know.rules.seats
+    named = [("", name) for name in table]
+    exact = matching(named, "", driver)
+    if exact:
+        return table[exact[0]]
+    # `virtio-*-pci`: a star within, the longest first.
+    for name in sorted(table, key=len, reverse=True):
+        head, star, tail = name.partition("*")
+        if star and tail and driver.startswith(head) and driver.endswith(tail):
+            return table[name]
+    return ""
+
+
+def _place(pair: Pair, side: Side, device: Entry, taken: Seats, of_id: dict[str, str]) -> str:
+    kind = _kind(pair, device.type)
+    bus = device.members.get("bus", "")
+    if kind == "pci":
+        return _pci(pair, side, device, taken, of_id)
+    if kind == "scsi" and "scsi-id" in device.members:
+        members = device.members
+        lun, channel = members.get("lun", "0"), members.get("channel", "0")
+        return f"scsi {bus} {channel}:{members['scsi-id']}:{lun}"
+    if kind == "port" and "nr" in device.members:
+        return f"port {bus} {device.members['nr']}"
+    if kind == "usb" and "port" in device.members:
+        return f"usb {bus} {device.members['port']}"
+    row = f"{kind} {_bus(bus, of_id)}".strip() if kind in ("usb", "scsi", "port", "mmio") else ""
+    return _next(row or device.type, taken)
+
+
+def _bus(bus: str, of_id: dict[str, str]) -> str:
+    """A bus by the place of the device that makes it: `xhci0.0` belongs to `xhci0`."""
+    return of_id.get(bus) or of_id.get(bus.partition(".")[0]) or bus
+
+
+def _next(row: str, taken: Seats) -> str:
+    number = 0
+    while f"{row} #{number}" in taken:
+        number += 1
+    return f"{row} #{number}"
+
+
+def _pci(pair: Pair, side: Side, device: Entry, taken: Seats, of_id: dict[str, str]) -> str:
+    layouts = pair.know.rules.layouts
+    fits = matching([("", name) for name in layouts], "", side.machine)
+    layout = layouts[fits[0]] if fits else None
+    bus = device.members.get("bus", "")
+    root = layout is None or bus in ("", layout.bus, layout.bus.partition(".")[0])
+    where = "0000:00" if root else f"{_bus(bus, of_id)}:00"
+    address = device.members.get("addr", "")
+    if address:
+        slot, function = _address(address)
+        return f"{where}:{slot:02x}.{function}"
+    slot = layout.slot if root and layout is not None else 0
+    while any(place.startswith(f"{where}:{slot:02x}.") for place in taken):
+        slot += 1
+    return f"{where}:{slot:02x}.0"
+
+
+def _address(text: str) -> tuple[int, int]:
+    """`06.1` as slot and function; a plain number of JSON holds both (set_pci_devfn)."""
+    slot, _, function = text.partition(".")
+    try:
+        return int(slot, 16), int(function or "0", 16)
+    except ValueError:
+        return 0, 0
+
+
+def device_findings(pair: Pair) -> Iterator[Finding]:
+    """Devices that are missing, moved, exchanged, of another type, or set up differently."""
+    source, destination = seats(pair, pair.source), seats(pair, pair.destination)
+    for place, here in source.items():
+        there = destination.get(place)
+        if there is None:
+            yield _missing(pair, place, here, source, destination)
+        elif _class(here.type) != _class(there.type):
+            yield _other(pair, place, here, there)
+        else:
+            yield from members_findings(pair, here, there)
+    for place, there in destination.items():
+        if place not in source:
+            yield _extra(pair, place, there)
+    yield from _ids(pair, source, destination)
+
+
+def _class(driver: str) -> str:
+    """`virtio-net-pci` and its non-transitional form are told apart by their PCI ids."""
+    return driver
+
+
+def _missing(pair: Pair, place: str, here: Entry, source: Seats, destination: Seats) -> Finding:
+    moved = [
+        (other, there)
+        for other, there in destination.items()
+        if there.type == here.type
+        and (other not in source or source[other].type != there.type)
+        and there.id == here.id
+    ]
+    cures: tuple[Cure, ...] = ()
+    what = f"{_name(here)} is at {place} at the source, and nothing is there at the destination"
+    subject = ("device", here.type, here.id, "")
+    if moved and ":" in place:
+        subject = ("device", here.type, here.id, "addr")
+        cures = (property_cure(subject, "destination", _slot(place)),)
+    elif not moved:
+        cures = (Cure("destination", f"add {_name(here)} at the destination", *subject[:3]),)
+    if here.type in pair.know.rules.stateless:
+        what = f"{_name(here)} is missing at the destination"
+        values = (here.type, None)
+        return pair.finding("device-stateless", what, values, subject=subject, cures=cures)
+    return pair.finding("device-missing", what, (place, None), subject=subject, cures=cures)
+
+
+def _slot(place: str) -> str:
+    return place.rpartition(":")[2].removesuffix(".0")
+
+
+def _other(pair: Pair, place: str, here: Entry, there: Entry) -> Finding:
+    what = f"at {place} the source has {_name(here)} and the destination {_name(there)}"
+    subject = ("device", here.type, here.id, "driver")
+    cures: tuple[Cure, ...] = ()
+    same = [e for e in pair.destination.of("device") if e.type == here.type]
+    if same and ":" in place:
+        subject = ("device", here.type, here.id, "addr")
+        cures = (property_cure(subject, "destination", _slot(place)),)
+    elif not same:
+        cures = (property_cure(subject, "destination", here.type),)
+    else:
+        text = "give the devices of both ends in the same order"
+        cures = (Cure("destination", text, *subject[:3]),)
+    return pair.finding("device-type", what, (here.type, there.type), subject=subject, cures=cures)
+
+
+def _extra(pair: Pair, place: str, there: Entry) -> Finding:
+    what = f"{_name(there)} at {place} is at the destination only"
+    subject = ("device", there.type, there.id, "")
+    cures = (Cure("destination", f"leave out {_name(there)}", *subject[:3]),)
+    return pair.finding("device-extra", what, (None, place), subject=subject, cures=cures)
+
+
+def _ids(pair: Pair, source: Seats, destination: Seats) -> Iterator[Finding]:
+    """Devices of one type whose ids changed places, and ids that are merely other ones."""
+    ids = {there.id: place for place, there in destination.items() if there.id}
+    for place, here in source.items():
+        there = destination.get(place)
+        if there is None or there.type != here.type or here.id == there.id:
+            continue
+        subject = ("device", here.type, here.id, "id")
+        values = (here.id or None, there.id or None)
+        if here.id in ids:
+            what = f"{_name(here)} and {_name(there)} have changed places"
+            cures = (Cure("destination", "give them in the order of the source", *subject[:3]),)
+            yield pair.finding("device-swapped", what, values, subject=subject, cures=cures)
+        elif here.id and there.id:
+            what = f"{_name(here)} is called {there.id!r} at the destination"
+            yield pair.finding("device-id", what, values, subject=subject)
+
+
+def _name(device: Entry) -> str:
+    return f"{device.type} {device.id}".rstrip()

@@ -1,0 +1,80 @@
+"""What a property is worth at one end: set by somebody, by the machine type, or by the release."""
+
+from __future__ import annotations
+
+from launcher.platforms.rules import floor, holds, matching, worth
+from launcher.preflight.options import as_words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.platforms.rules import Default, Knowledge, Rule
+    from launcher.preflight.options import Entry
+    from launcher.preflight.side import Side
+
+_TYPE = "migration"
+#: Migration's properties and parameters name some settings twice; a capability's property may
+#: have `x-` in front (migration/options.c).
+_ALSO = {
+    "migration-property": ("migration-parameter",),
+    "migration-parameter": ("migration-property",),
+    "migration-capability": ("migration-property",),
+}
+
+
+def setting(know: Knowledge, side: Side, family: str, name: str) -> str | None:
+    """What one of migration's settings is worth at one end; None when it is not known."""
+    for one in (family, *_ALSO[family]):
+        for word in (name, f"x-{name}"):
+            if (one, word) in side.settings:
+                return side.settings[one, word]
+    if side.compat is not None and (_TYPE, name) in side.compat:
+        return as_words(side.compat[_TYPE, name])
+    machine = "" if side.compat is not None else side.machine
+    for one in (family, *_ALSO[family]):
+        found = worth(know.catalogue, (one, _TYPE, name), machine, side.version)
+        if found is not None:
+            return found
+    return _default(know, side, family, _TYPE, name)
+
+
+def member(know: Knowledge, side: Side, entry: Entry, name: str) -> str | None:
+    """What one member of an entry is worth; None when nobody sets it and nothing is known."""
+    if name in entry.members:
+        return entry.members[name]
+    if side.compat is not None and (entry.type, name) in side.compat:
+        return as_words(side.compat[entry.type, name])
+    return _default(know, side, entry.family, entry.type, name)
+
+
+def _default(know: Knowledge, side: Side, family: str, kind: str, name: str) -> str | None:
+    tables = know.rules.defaults
+    at = floor(side.machine, side.version)
+    for type_ in matching(tables, family, kind):
+        table = tables[family, type_]
+        listed: tuple[Default, ...] = table.get(name) or table.get("*") or ()
+        for default in listed:
+            if holds(default.knows, at):
+                return default.value
+    return None
+
+
+def rules_for(know: Knowledge, family: str, kind: str, name: str) -> tuple[Rule, ...] | None:
+    """The rules of one property: of its own type before those of all types. None: none known."""
+    tables = know.rules.properties
+    types = matching(tables, family, kind)
+    for wanted in (name, "*"):
+        for type_ in types:
+            if wanted in tables[family, type_]:
+                return tables[family, type_][wanted]
+    return None
+
+
+def is_harmless(know: Knowledge, family: str, kind: str, name: str) -> bool:
+    """Whether a difference in one property says nothing about the stream."""
+    tables = know.rules.harmless
+    return any(name in tables[family, type_] for type_ in matching(tables, family, kind))
+
+
+def canonical(know: Knowledge, side: Side, backend: Entry) -> bool:
+    """Whether a memory backend's RAM block is called by its QOM path (hw_compat_3_1)."""
+    return member(know, side, backend, "x-use-canonical-path-for-ramblock-id") == "on"
