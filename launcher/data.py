@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from launcher.platforms import Catalogue
-    from launcher.platforms.rules import Knowledge, Rules
     from launcher.platforms.cpus import Kinds
+    from launcher.platforms.rules import Knowledge, Rules
 
 _loaded: Catalogue | None = None
 
