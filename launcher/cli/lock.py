@@ -141,7 +141,7 @@ def _diff(options: argparse.Namespace) -> int:
 
 def _show(found: Sequence[Moved], head: tuple[str, ...]) -> None:
     from launcher.display import printable
-    from launcher.report import table
+    from launcher.report import as_text, table
     from launcher.report.text import shorten
 
     rows = [
@@ -149,7 +149,7 @@ def _show(found: Sequence[Moved], head: tuple[str, ...]) -> None:
             one.what,
             printable(one.name) or _NOTHING,
             _NOTHING if one.locked is None else shorten(one.locked),
-            _NOTHING if one.now is None else printable(str(one.now)),
+            _NOTHING if one.now is None else printable(as_text(one.now)),
         )
         for one in found
     ]

@@ -55,12 +55,15 @@ def check_profile(lock: Lock, profile: Profile, now: Mapping) -> None:
         )
     file = lock.file.rpartition("/")[2]
     hint = f"if it is meant, lock it again: `qemu-launcher lock {profile.file}`"
-    found = [
-        InputError(_said(change, file), place=_where(change), hint=hint, code="lock")
-        for change in changes(lock.given, now)
-    ]
+    found: dict[Place, InputError] = {}
+    for change in changes(lock.given, now):
+        place = _where(change)
+        # One word of the profile may stand for several values: `memory` is an object, too.
+        found.setdefault(
+            place, InputError(_said(change, file), place=place, hint=hint, code="lock")
+        )
     if found:
-        raise InputErrors(found)
+        raise InputErrors(found.values())
 
 
 def _said(change: Change, file: str) -> str:
