@@ -17,7 +17,6 @@ from launcher.errors import HostError
 
 pytestmark = pytest.mark.integration
 
-#: Profile → what it cannot keep: (locked on, replayed on) → property.
 POLL = "object iothread io0 poll-shrink"
 PROFILES = ("microvm-demo", "numa-memfd", "q35-disk-net", "native")
 NATIVE = """\
@@ -90,8 +89,10 @@ def test_every_pair(folder, profile, old, new):
     done = launcher(folder, *words, status=None)
     answer = json.loads(done.stdout)
     before = rows(folder, lock)
-    if done.returncode != 0:
-        assert done.returncode == 4, answer
+    # 11.1 alone has no way to say how the others shrink their polling time.
+    refused = profile != "q35-disk-net" and new == "11.1" and old != "11.1"
+    assert done.returncode == (4 if refused else 0), answer
+    if refused:
         error = answer["error"]
         assert error["code"] == "lock"
         assert POLL in error["message"]
@@ -99,8 +100,6 @@ def test_every_pair(folder, profile, old, new):
         assert error["file"] == lock
         line = (folder / lock).read_text().splitlines()[error["line"] - 1]
         assert "poll-shrink" in line
-        # Only 11.1 has no way to say it.
-        assert (old, new) in {(release, "11.1") for release in RELEASES[:-1]}
         assert before["object", "io0", "poll-shrink"]["observed"] == 0
         return
     assert answer["verdict"] == "match"
