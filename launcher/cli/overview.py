@@ -61,7 +61,9 @@ def _memory(facts: Mapping[str, Any]) -> str:
     memory = facts["memory"]
     if _unknown(memory):
         return f"unknown ({_unknown(memory)})"
-    text = f"{size(memory['total'])}, {size(memory['available'])} available"
+    text = size(memory["total"])
+    if "available" in memory:
+        text += f", {size(memory['available'])} available"
     return text + (f", {size(memory['swap'])} of swap" if memory.get("swap") else ", no swap")
 
 

@@ -72,13 +72,19 @@ def cpus() -> dict[str, int]:
 
 
 def memory() -> dict[str, int]:
-    """Bytes of RAM and swap, and of RAM that is available at this moment."""
+    """Bytes of RAM and swap, and of RAM that is available at this moment.
+
+    Raises:
+        ValueError: the kernel's list lacks the total.
+    """
     names = {"MemTotal": "total", "MemAvailable": "available", "SwapTotal": "swap"}
     sizes = {}
     for line in read("/proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
         if name in names:
             sizes[names[name]] = int(rest.split()[0]) * 1024
+    if "total" not in sizes:
+        raise ValueError("/proc/meminfo has no MemTotal")
     return sizes
 
 
