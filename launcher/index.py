@@ -59,8 +59,9 @@ class Folded(dict[str, "Any"]):
         return super().values()
 
     def _decode(self) -> None:
-        for key in self:
-            self[key]
+        for key, value in super().items():
+            if type(value) in _PACKED:
+                self[key] = self._decoded(key, value)
 
 
 class Index(Folded):

@@ -36,8 +36,8 @@ _SETTLED = 50_000_000
 
 #: What a start does not need.
 _LATER = ("values", "omitted")
-#: The rooms that a plan comes from; faces and I/O do not change it.
-_FOLDERS = ("", "plan", "platforms", "platforms/qemu", "platforms/linux", "profiles", "qapi")
+#: The rooms that a plan comes from, besides single modules; faces and I/O do not change it.
+_ROOMS = ("plan", "platforms", "profiles", "qapi")
 
 
 class WaitingPlan(Plan):
@@ -101,12 +101,17 @@ def key_of(*request: str) -> Key:
 def _launcher_files() -> Iterator[str]:
     """The launcher's own code and data, each as it is now."""
     root = os.path.dirname(os.path.abspath(__file__))
-    for folder in _FOLDERS:
-        with os.scandir(os.path.join(root, folder)) as entries:
+    folders = [root]
+    for folder in folders:
+        with os.scandir(folder) as entries:
             for entry in entries:
+                if entry.name == "__pycache__":
+                    continue
                 if entry.name.endswith((".py", ".yaml")):
                     found = entry.stat()
                     yield f"{entry.name}:{found.st_size:x}.{found.st_mtime_ns:x}"
+                elif entry.name in _ROOMS or (folder != root and entry.is_dir()):
+                    folders.append(entry.path)
 
 
 def _path(key: Key) -> str:

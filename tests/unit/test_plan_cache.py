@@ -173,6 +173,16 @@ def test_another_launcher_plans_again(folder, monkeypatch):
     assert not was_kept(load(request(folder)))
 
 
+def test_every_file_of_the_rooms_counts_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan_cache, "__file__", str(tmp_path / "plan_cache.py"))
+    files = ("a.py", "plan/b.py", "platforms/new/folder/c.yaml", "qapi/d.md", "cli/plan/e.py")
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [entry.partition(":")[0] for entry in plan_cache._launcher_files()]
+    assert sorted(found) == ["a.py", "b.py", "c.yaml"]
+
+
 def test_a_mapping_is_not_kept(folder):
     profile = {"name": "web", "platform": "native", "machine": "microvm", "accel": "tcg"}
     prepared(Request(profile, qemu=str(folder / "qemu-system-x86_64")))
