@@ -8,6 +8,7 @@ from __future__ import annotations
 from launcher.errors import CommandError, InputError, LauncherError
 from launcher.preflight import Block, Side, side_of_facts, side_of_json, side_of_plan
 from launcher.record import replace
+from launcher.verify.hmp import parse_ram_blocks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Host features that decide what virtio-net over tap shows to its guest.
 _TAP = ("tun-vnet-hdr", "tun-ufo", "tun-uso", "tun-tunnel")
+#: Bytes of a lock file.
+_MOST = 8 << 20
 #: Seconds for the questions to a paused machine.
 DEADLINE = 10.0
 
@@ -82,6 +85,23 @@ def _host(plan: Plan, facts: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return {**found, "features": judged}
 
 
+async def observed_end(prepared: Prepared, facts: Mapping[str, Any] | None = None) -> Side:
+    """One end, started for this, paused, and ended again; its guest runs no instruction.
+
+    Raises:
+        LauncherError: it does not start.
+    """
+    from launcher.begin import begin
+    from launcher.start import attach
+
+    machine = await attach(begin(prepared))
+    try:
+        await machine.verify()
+        return await end_of(machine, facts)
+    finally:
+        await machine.close()
+
+
 async def ram_blocks(monitor: Monitor, capabilities: Capabilities) -> dict[str, Block]:
     """RAM blocks by name (QAPI: x-query-ramblock since 6.2, HMP `info ramblock` before).
 
@@ -94,21 +114,7 @@ async def ram_blocks(monitor: Monitor, capabilities: Capabilities) -> dict[str, 
     else:
         arguments = {"command-line": "info ramblock"}
         text = await monitor.execute("human-monitor-command", arguments, timeout=DEADLINE)
-    return parse_ram_blocks(text)
-
-
-def parse_ram_blocks(text: str) -> dict[str, Block]:
-    """The lines `name  page size  offset  used  total  …` of QEMU's table (softmmu/physmem.c)."""
-    found = {}
-    for line in text.splitlines():
-        words = line.split()
-        numbers = [word for word in words if word.startswith("0x")]
-        if len(numbers) < 3:
-            continue
-        # A name may hold blanks; the page size (`4 KiB`) stands between it and the offset.
-        name = " ".join(words[: words.index(numbers[0]) - 2])
-        found[name] = Block(int(numbers[1], 16), int(numbers[2], 16))
-    return found
+    return {n: Block(b["used"], b["total"]) for n, b in parse_ram_blocks(text).items()}
 
 
 async def blockers(monitor: Monitor) -> tuple[str, ...]:
@@ -127,16 +133,19 @@ async def blockers(monitor: Monitor) -> tuple[str, ...]:
 # -- ends that are files or cannot be planned -----------------------------------------------------
 
 
-def troubled_end(loaded: Loaded, error: LauncherError, machines: frozenset[str] | None) -> Side:
+def troubled_end(loaded: Loaded, error: LauncherError) -> Side:
     """An end that cannot be planned, because the binary or the host cannot do what is asked.
 
     Args:
         loaded: what was read of it.
         error: why.
-        machines: the machine types of its binary.
     """
+    from launcher.capabilities import Capabilities
     from launcher.nodes import Scalar
+    from launcher.probe import cached_index
 
+    index = cached_index(loaded.binary)
+    machines = frozenset(Capabilities(index).machines) if index is not None else None
     kind = loaded.profile.machine.get("type")
     return Side(
         name=loaded.binary,
@@ -150,6 +159,30 @@ def troubled_end(loaded: Loaded, error: LauncherError, machines: frozenset[str] 
         trouble=error.message,
         trouble_code=error.code,
     )
+
+
+def is_lock(path: str) -> bool:
+    """Whether a YAML file is a lock file and not a profile.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    from launcher.files import read_text
+
+    starts = [line.partition(":")[0] for line in read_text(path, limit=_MOST).splitlines()]
+    return path.endswith(".lock.yaml") or ("format" in starts and "digest" in starts)
+
+
+def end_of_lock(path: str) -> Side:
+    """One end as its lock file tells.
+
+    Raises:
+        InputError: there is no such file, or something in it is wrong.
+    """
+    from launcher.lock_files import load_lock
+    from launcher.preflight import side_of_lock
+
+    return side_of_lock(load_lock(path).document, path)
 
 
 def end_of_document(document: Mapping[str, Any], name: str) -> Side:

@@ -29,6 +29,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "write down what a profile becomes, or tell what moved since",
         "qemu-launcher lock web.yaml && qemu-launcher run --locked web.yaml",
     ),
+    "preflight": (
+        "preflight",
+        "tell what would break a migration, and what cures it, before a byte is sent",
+        "qemu-launcher preflight web.yaml --from qemu-7.2 --to qemu-11.1",
+    ),
     "platform": (
         "platforms",
         "list platforms, show what one pins, compare two",

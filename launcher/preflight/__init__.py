@@ -18,7 +18,7 @@ from launcher.preflight.identity import identity_findings
 from launcher.preflight.memory import memory_findings
 from launcher.preflight.network import network_findings
 from launcher.preflight.obstacles import obstacle_findings
-from launcher.preflight.reading import side_of_facts, side_of_json, side_of_plan, side_of_sections
+from launcher.preflight.reading import side_of_facts, side_of_json, side_of_lock, side_of_plan
 from launcher.preflight.seats import device_findings
 from launcher.preflight.side import Block, Side
 
@@ -65,6 +65,6 @@ __all__ = [
     "preflight",
     "side_of_facts",
     "side_of_json",
+    "side_of_lock",
     "side_of_plan",
-    "side_of_sections",
 ]

@@ -40,6 +40,11 @@ class Pair:
         self.know = know
         self.via = via
 
+    @property
+    def partial(self) -> bool:
+        """Whether a thing that is not known at one end may be there all the same."""
+        return self.source.partial or self.destination.partial
+
     def settings(self, family: str, name: str) -> tuple[str | None, str | None]:
         """What one of migration's settings is worth at both ends."""
         know = self.know

@@ -21,7 +21,8 @@ _HEADER = "tun-vnet-hdr"
 
 def network_findings(pair: Pair) -> Iterator[Finding]:
     """Backends whose state or whose abilities the other end lacks."""
-    yield from _instances(pair)
+    if not pair.partial:
+        yield from _instances(pair)
     there = seats(pair, pair.destination)
     for place, here in seats(pair, pair.source).items():
         other = there.get(place)

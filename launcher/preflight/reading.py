@@ -5,7 +5,7 @@ from __future__ import annotations
 from launcher.errors import InputError
 from launcher.platforms import parse_kernel, parse_qemu_version
 from launcher.preflight.options import Entry, as_words, entries_of_argv, entries_of_plan, flat
-from launcher.preflight.side import Side
+from launcher.preflight.side import Block, Side
 from launcher.qapi import parse_size
 
 TYPE_CHECKING = False
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from launcher.capabilities import Capabilities
     from launcher.plan import Plan
     from launcher.platforms import Version
-    from launcher.preflight.side import Block, Setting
+    from launcher.preflight.side import Setting
     from launcher.report import Report
 
 
@@ -104,6 +104,7 @@ def side_of_json(document: Mapping[str, Any], name: str) -> Side:
         settings=settings,
         owners=owners,
         features={},
+        partial=not argv,
         accel=str(document.get("accel") or ""),
         platform=str(document.get("platform") or ""),
     )
@@ -121,77 +122,83 @@ def _told(row: Mapping[str, Any]) -> Any:
     return row["value"] if "value" in row else row.get("planned")
 
 
+def _home(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Family, id and property: a plan counts CPUs and memory among the machine's values."""
+    head, dot, rest = row["property"].partition(".")
+    if row["family"] == "machine" and dot and head in ("cpu", "smp", "memory"):
+        return head, head, rest
+    return row["family"], row["id"], row["property"]
+
+
 def _entries_of_values(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     """Entries as far as a report tells them: things without any value are not in it."""
     found: dict[tuple[str, str], Entry] = {}
     for row in rows:
         if row["family"].startswith("migration"):
             continue
-        key = (row["family"], row["id"])
-        entry = found.setdefault(key, Entry(row["family"], row["type"], row["id"], {}))
-        entry.members[row["property"]] = as_words(_told(row))
+        family, key, name = _home(row)
+        told = as_words(_told(row))
+        kind = told if (family, name) == ("cpu", "model") else row["type"]
+        entry = found.setdefault((family, key), Entry(family, kind, key, {}))
+        if name != "model":
+            entry.members[name] = told
     return list(found.values())
 
 
-def side_of_sections(
-    sections: Mapping[str, Any],
-    rows: Iterable[Mapping[str, Any]],
-    *,
-    name: str,
-    version: str,
-    machine: str,
-    asked: str,
-    accel: str,
-    platform: str,
-    facts: Mapping[str, Any] | None,
-    ram: Mapping[str, Block] | None,
-) -> Side:
-    """One end from a lock file: what the profile resolved to, and the values that were decided.
+def side_of_lock(document: Mapping[str, Any], name: str) -> Side:
+    """One end from a lock file: what was decided, and what a paused machine told of itself.
 
     Args:
-        sections: the resolved profile: `machine`, `objects`, `devices` and so on.
-        rows: the values, with `family`, `type`, `id`, `property`, `value`, `origin`, and
-            `observed` where it was read back.
+        document: the lock file, checked.
         name: how messages call this end.
-        version: of the binary.
-        machine: the machine type; `asked` is what the profile says.
-        asked: see `machine`.
-        accel: the accelerator.
-        platform: the platform's name.
-        facts: of the host, as for `side_of_plan`.
-        ram: RAM blocks by name.
     """
-    rows = list(rows)
-    told = [
-        (
-            *(row["family"], row["id"], row["property"]),
-            row["observed"] if row.get("observed") is not None else row["value"],
-            row.get("origin", ""),
-        )
-        for row in rows
-    ]
-    settings, owners = _values(told)
-    entries = _entries_of_sections(sections)
-    by_key = {(e.family, e.id): e for e in entries}
+    rows = document["values"]
+    settings, owners = _values(
+        (r["family"], r["id"], r["property"], _locked(r), r["origin"]) for r in rows
+    )
+    entries = _entries_of_sections(document["given"])
+    by_key = {(entry.family, entry.id): entry for entry in entries}
     for row in rows:
-        entry = by_key.get((row["family"], row["id"]))
-        if entry is not None:
-            entry.members.setdefault(row["property"], as_words(row["value"]))
+        family, key, name = _home(row)
+        entry = by_key.get((family, key))
+        if entry is not None and (family, name) != ("cpu", "model"):
+            entry.members.setdefault(name, as_words(row["value"]))
+    machine, seen = document.get("machine", {}), document.get("migration", {})
+    blocks = seen.get("ram-blocks")
+    version = document["qemu"]["version"]
     return Side(
-        name=name,
+        name=f"{name} (QEMU {version})",
         version=parse_qemu_version(version),
-        machine=machine,
+        machine=machine.get("type", ""),
         entries=tuple(entries),
         settings=settings,
         owners=owners,
-        features=dict((facts or {}).get("features", {})),
-        asked=asked,
-        accel=accel,
-        platform=platform,
-        linux=_kernel(facts),
-        cpu_flags=_flags(facts),
-        ram=ram,
+        features={k: v for k, v in document.get("host", {}).items() if isinstance(v, bool)},
+        asked=machine.get("asked", ""),
+        told=_seen(seen),
+        accel=machine.get("accel", ""),
+        platform=document["platform"]["name"],
+        ram={n: Block(b["used"], b["total"]) for n, b in blocks.items()} if blocks else None,
     )
+
+
+def _locked(row: Mapping[str, Any]) -> Any:
+    return row["observed"] if row.get("observed") is not None else row["value"]
+
+
+def _seen(section: Mapping[str, Any]) -> dict[Setting, str]:
+    """What QEMU told of migration when the machine was locked."""
+    families = (
+        ("migration-property", "compat"),
+        ("migration-property", "properties"),
+        ("migration-capability", "capabilities"),
+        ("migration-parameter", "parameters"),
+    )
+    return {
+        (family, name): as_words(value)
+        for family, key in families
+        for name, value in section.get(key, {}).items()
+    }
 
 
 _SECTIONS = {
@@ -216,7 +223,8 @@ def _entries_of_sections(sections: Mapping[str, Any]) -> list[Entry]:
         for key, body in (sections.get(section) or {}).items():
             members = flat(body)
             found.append(Entry(family, members.pop(tag, ""), key, members))
-    found += [Entry("device", "isa-serial", "", {}) for _ in sections.get("serials") or ()]
+    found += [Entry("device", "isa-serial", "", {}) for _ in sections.get("serial") or ()]
+    found += entries_of_argv(sections.get("extra-args") or ())
     return found
 
 

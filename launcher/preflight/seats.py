@@ -104,6 +104,12 @@ def _address(text: str) -> tuple[int, int]:
 
 def device_findings(pair: Pair) -> Iterator[Finding]:
     """Devices that are missing, moved, exchanged, of another type, or set up differently."""
+    if pair.partial:
+        for here in pair.source.of("device"):
+            same = pair.destination.find("device", here.id)
+            if same is not None and same.type == here.type:
+                yield from members_findings(pair, here, same)
+        return
     source, destination = seats(pair, pair.source), seats(pair, pair.destination)
     for place, here in source.items():
         there = destination.get(place)

@@ -37,6 +37,8 @@ class Side:
         entries: everything with members, in the order of the command line.
         settings: what is set of migration's capabilities, parameters and properties.
         owners: who set a value, by (family, id, property), in the plan's words.
+        partial: not everything that the machine has is known, as a report tells values only.
+        told: settings of migration as QEMU itself tells them, set by anybody or by nobody.
         features: what the kernel offers: True, False, or None for unknown.
         ram: RAM blocks by name, as QEMU says.
         blockers: why QEMU itself says that it cannot be migrated.
@@ -51,6 +53,8 @@ class Side:
     owners: Mapping[tuple[str, str, str], str]
     features: Mapping[str, bool | None]
     asked: str = ""
+    partial: bool = False
+    told: Mapping[Setting, str] | None = None
     machines: frozenset[str] | None = None
     compat: Mapping[tuple[str, str], str] | None = None
     ram_id: str = ""

@@ -27,6 +27,9 @@ def setting(know: Knowledge, side: Side, family: str, name: str) -> str | None:
         for word in (name, f"x-{name}"):
             if (one, word) in side.settings:
                 return side.settings[one, word]
+    for one in (family, *_ALSO[family]):
+        if side.told is not None and (one, name) in side.told:
+            return side.told[one, name]
     if side.compat is not None and (_TYPE, name) in side.compat:
         return as_words(side.compat[_TYPE, name])
     machine = "" if side.compat is not None else side.machine
