@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from launcher.platforms.versions import Version
 
 AFFECTS = ("migration", "guest", "host", "command-line", "performance")
-#: Besides the families, renames, removals and additions know the command line's own options.
-WORDS = (*FAMILIES, "command-line")
+#: Besides the families, renames, removals and additions know the command line's own options, and
+#: what the monitor speaks.
+WORDS = (*FAMILIES, "command-line", "qmp-command", "qmp-event")
 _RENAME = ("old", "from", "old-from", "old-until", "factor", "why", "ref")
 _ROW = (
     "was",
