@@ -9,7 +9,7 @@ from launcher.errors import HostError, InputError, Place
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from launcher.platforms.meet import Meeting
@@ -84,18 +84,26 @@ def meeting(files: Sequence[str], name: str) -> Meeting:
     from launcher.platforms.hosts import read_hosts
     from launcher.platforms.meet import meet as decide
 
-    texts: dict[str, str] = {}
-    values, mistakes = [], []
-    for file in files:
-        try:
-            texts[file] = read_text(file)
-            values.append((file, _json(texts[file], file)))
-        except InputError as error:
-            mistakes.append(error)
+    mistakes: list[InputError] = []
+
+    def values() -> Iterator[tuple[str, Any]]:
+        """One at a time: a host is a tenth of its file, and a thousand files are many objects."""
+        for file in files:
+            try:
+                yield file, _json(read_text(file), file)
+            except InputError as error:
+                mistakes.append(error)
+
+    catalogue = load_catalogue()
+    try:
+        hosts = read_hosts(values(), catalogue, _place)
+    except InputErrors as error:
+        raise InputErrors([*mistakes, *error.mistakes]) from None
+    except InputError:
+        if not mistakes:
+            raise
     if mistakes:
         raise InputErrors(mistakes)
-    catalogue = load_catalogue()
-    hosts = read_hosts(values, catalogue, lambda file, path: _place(texts[file], file, path))
     return decide(name, hosts, catalogue, load_cpus(hosts[0].arch))
 
 
@@ -127,13 +135,13 @@ def _json(text: str, file: str) -> Any:
         raise
 
 
-def _place(text: str, file: str, path: Sequence[str | int]) -> Place:
+def _place(file: str, path: Sequence[str | int]) -> Place:
     """Where a value of a JSON file stands; JSON is YAML, and our reader of YAML keeps places."""
     from launcher import nodes
-    from launcher.files import parse_yaml
+    from launcher.files import read_yaml
 
     try:
-        node: nodes.Node = parse_yaml(text, file)
+        node: nodes.Node = read_yaml(file)
     except InputError as error:
         return error.place if error.code == "yaml" and error.place else Place(file, 1, 1)
     for key in path:
