@@ -42,13 +42,18 @@ class Started:
         self.resources.release()
 
 
-def begin(prepared: Prepared, *, named: bool = False, detached: bool = False) -> Started:
+def begin(
+    prepared: Prepared, *, named: bool = False, detached: bool = False, folder: str = ""
+) -> Started:
     """Acquire what the plan wants of the host, and spawn QEMU. Needs no loop.
 
     Args:
         prepared: the plan and its sources.
         named: claim the machine's name on this host, so that `ps`, `stop` and `qmp` find it.
         detached: the machine outlives this process; its monitor is a socket in its directory.
+        folder: what to call the directory of a machine that does not claim its own name: both
+            ends of a migration have one name and one UUID. By default it has a directory only
+            where the profile asks for one.
 
     Raises:
         HostError: the name is held, or a resource cannot be had.
@@ -67,7 +72,7 @@ def begin(prepared: Prepared, *, named: bool = False, detached: bool = False) ->
     ]
     monitor = FdSource("listener", "qmp") if detached else FdSource("socketpair", "qmp")
     extra = [FdSource("listener", "qmp-control")] if named and not detached else []
-    claimed = plan.name if named or detached else None
+    claimed = plan.name if named or detached else folder or None
     if claimed is None and runtime:
         claimed = f"{plan.name[:50]}-{plan.uuid[:8]}"
     held = acquire([monitor, *extra, *wants], claimed)

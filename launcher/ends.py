@@ -85,23 +85,6 @@ def _host(plan: Plan, facts: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return {**found, "features": judged}
 
 
-async def observed_end(prepared: Prepared, facts: Mapping[str, Any] | None = None) -> Side:
-    """One end, started for this, paused, and ended again; its guest runs no instruction.
-
-    Raises:
-        LauncherError: it does not start.
-    """
-    from launcher.begin import begin
-    from launcher.start import attach
-
-    machine = await attach(begin(prepared))
-    try:
-        await machine.verify()
-        return await end_of(machine, facts)
-    finally:
-        await machine.close()
-
-
 async def ram_blocks(monitor: Monitor, capabilities: Capabilities) -> dict[str, Block]:
     """RAM blocks by name (QAPI: x-query-ramblock since 6.2, HMP `info ramblock` before).
 

@@ -8,11 +8,12 @@ from launcher.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from launcher.begin import Started
     from launcher.console import Console
+    from launcher.migrate import Limits, Migration, Progress
     from launcher.monitor import Monitor
     from launcher.plan import Plan
     from launcher.report import Report
@@ -97,6 +98,37 @@ class Machine:
         """Let the guest run (QMP cont)."""
         if self.plan.tool == "qemu-system":
             await self.monitor.execute("cont")
+
+    async def migrate(
+        self,
+        destination: Machine,
+        *,
+        via: str = "unix",
+        force: bool = False,
+        on_progress: Callable[[Progress], None] | None = None,
+        limits: Limits | None = None,
+    ) -> Migration:
+        """Move the guest to `destination`, a machine that waits for it, and end this one.
+
+        See `launcher.incoming` for a machine that waits. Whatever happens, exactly one copy of the
+        guest runs: on an error or a cancellation this one goes on and the destination is gone.
+
+        Args:
+            destination: started with `-incoming defer`.
+            via: `unix`, `tcp`, `tcp:HOST:PORT`, `file`, `file:PATH` or `fd`.
+            force: migrate although the preflight says that it would break.
+            on_progress: called a few times a second.
+            limits: deadlines.
+
+        Raises:
+            MigrationError: it was refused, or failed.
+            InputError: the destination does not wait, or `via` is no transport.
+        """
+        from launcher.migrate import migrate
+
+        return await migrate(
+            self, destination, via=via, force=force, on_progress=on_progress, limits=limits
+        )
 
     async def wait(self, timeout: float | None = None) -> int:  # noqa: ASYNC109
         """Wait until QEMU ends; its exit status, negative for a signal.

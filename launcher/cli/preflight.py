@@ -222,9 +222,22 @@ def _facts(file: str) -> Mapping[str, Any] | None:
 def _observed(prepared: Prepared, facts: Mapping[str, Any] | None) -> Side:
     """Start the machine paused, ask it, end it."""
     from launcher.cli.loop import import_loop
-    from launcher.ends import observed_end
 
     import_loop()
     import asyncio
 
-    return asyncio.run(observed_end(prepared, facts))
+    return asyncio.run(_observed_end(prepared, facts))
+
+
+async def _observed_end(prepared: Prepared, facts: Mapping[str, Any] | None = None) -> Side:
+    """One end, started for this, paused, and ended again; its guest runs no instruction."""
+    from launcher.begin import begin
+    from launcher.ends import end_of
+    from launcher.start import attach
+
+    machine = await attach(begin(prepared))
+    try:
+        await machine.verify()
+        return await end_of(machine, facts)
+    finally:
+        await machine.close()
