@@ -36,7 +36,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     ),
     "platform": (
         "platforms",
-        "list platforms, show what one pins, compare two",
+        "list platforms, show what one pins, compare two, find what hosts share",
         "qemu-launcher platform diff debian-12 debian-13",
     ),
     "host": ("host", "what this host can do", "qemu-launcher host kvm io_uring"),
