@@ -34,12 +34,27 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "tell what would break a migration, and what cures it, before a byte is sent",
         "qemu-launcher preflight web.yaml --from qemu-7.2 --to qemu-11.1",
     ),
+    "migrate": (
+        "migrate",
+        "rehearse a migration between two QEMUs on this host",
+        "qemu-launcher migrate web.yaml --from qemu-7.2 --to qemu-10.0 --there-and-back",
+    ),
     "platform": (
         "platforms",
         "list platforms, show what one pins, compare two, find what hosts share",
         "qemu-launcher platform diff debian-12 debian-13",
     ),
     "host": ("host", "what this host can do", "qemu-launcher host kvm io_uring"),
+    "drift": (
+        "drift",
+        "what differs between two QEMU binaries, and what covers it",
+        "qemu-launcher drift qemu-7.2 qemu-10.0",
+    ),
+    "record": (
+        "drift",
+        "write what can be read of a QEMU binary to a file",
+        "qemu-launcher record qemu-system-x86_64 -o qemu.json",
+    ),
     "ps": ("machines", "the machines of this user", "qemu-launcher ps --format json"),
     "stop": ("machines", "stop machines, the kind way first", "qemu-launcher stop web"),
     "console": (

@@ -54,6 +54,7 @@ class Carrying:
         self.here = Watched(source, self._news)
         self.there = Watched(destination, self._news)
         self._released = False
+        self._over = False
         self._loop = asyncio.get_running_loop()
         self._began = self._told = self._moved_at = self._loop.time()
         self._moved: tuple[object, ...] = ()
@@ -125,11 +126,11 @@ class Carrying:
         self._note_progress(self._loop.time())
 
     def _note_progress(self, now: float) -> None:
-        if not self.here.info:
+        if not self.here.info or self._over:
             return
         self.progress = progress_of(self.here.info, now - self._began)
-        over = self.progress.status == "completed"
-        if self._on_progress is not None and (over or now - self._told >= _TELL):
+        self._over = self.progress.status == "completed"
+        if self._on_progress is not None and (self._over or now - self._told >= _TELL):
             self._told = now
             self._on_progress(self.progress)
 
