@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.cli import meet
-from launcher.cli import defaults
+from launcher.cli import defaults, meet
 from launcher.cli.options import add_format
 from launcher.cli.show import out, out_json
 
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     """The options of `platform` and its verbs."""
-    verbs = parser.add_subparsers(metavar="list|show|diff|meet", required=True, dest="what")
+    known = "list|show|diff|defaults|meet"
+    verbs = parser.add_subparsers(metavar=known, required=True, dest="what")
     listing = verbs.add_parser("list", help="all named platforms")
     listing.set_defaults(run=list_platforms)
     showing = verbs.add_parser("show", help="every value that a platform pins")
@@ -30,8 +30,8 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     for name in ("a", "b"):
         comparing.add_argument(name, metavar=name.upper(), help="a platform's name or file")
     comparing.set_defaults(run=diff)
-    meet.arguments(verbs.add_parser("meet", help="the platform that a set of hosts shares"))
     defaults.arguments(verbs.add_parser("defaults", help="its values in QAPI's own terms"))
+    meet.arguments(verbs.add_parser("meet", help="the platform that a set of hosts shares"))
     for each in (listing, showing, comparing):
         add_format(each)
 
