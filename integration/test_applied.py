@@ -40,13 +40,19 @@ def ask(qmp: RawQMP, value: dict) -> str | None:
     """The value that QEMU has, by the plainest command there is; None where none shows it."""
     spelled = value.get("written", {}).get("property", value["property"])
     family, key = value["family"], value["id"]
+    if spelled == "cpu.model":
+        first = qmp.execute("query-cpus-fast")[0]["qom-path"]
+        kind = qmp.execute("qom-get", path=first, property="type")
+        return text(kind.removesuffix("-x86_64-cpu"))
     if family in ("object", "machine", "device"):
         path = {"object": f"/objects/{key}", "machine": "/machine"}.get(
             family, f"/machine/peripheral/{key}"
         )
-        name = {"bus": "parent_bus"}.get(spelled, spelled).partition(".")[0]
+        name, *inner = {"bus": "parent_bus"}.get(spelled, spelled).split(".")
         answer = qmp.ask("qom-get", {"path": path, "property": name})
         found = answer.get("return")
+        for member in inner if family == "machine" else ():
+            found = found[member]
         return None if found is None else text(found)
     if family == "migration-capability":
         listed = qmp.execute("query-migrate-capabilities")

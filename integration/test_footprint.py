@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 #: release → (commands, request bytes) that verifying the demo may take. Before qom-list-get
 #: (10.1) single reads are left for what no bulk command shows.
-VERIFY = {"5.2": (18, 1450), "7.2": (17, 1350), "10.0": (19, 1500), "11.1": (4, 400)}
+VERIFY = {"5.2": (20, 1500), "7.2": (19, 1420), "10.0": (21, 1560), "11.1": (4, 400)}
 #: The same for all that a launch sends around it: negotiation, setup, first answer, cont.
 AROUND = (6, 500)
 

@@ -6,9 +6,10 @@ from launcher.errors import HostError, InputError, InputErrors
 from launcher.nodes import Scalar
 from launcher.plan.accel import decide_accel
 from launcher.plan.decide import Decider
+from launcher.plan.machine import decide_machine
 from launcher.plan.migration import decide_migration
 from launcher.plan.model import Plan
-from launcher.plan.sections import decide_machine, decide_process, decide_sections
+from launcher.plan.sections import decide_process, decide_sections
 from launcher.platforms import (
     parse_qemu_version,
     parse_version,

@@ -24,6 +24,8 @@ READERS = (
     "query-audiodevs",
     "query-kvm",
     "query-accelerators",
+    "query-cpus-fast",
+    "query-memory-size-summary",
     "x-query-jit",
     "tun-flags",
 )

@@ -29,6 +29,12 @@ _CONTAINERS = {
     "audiodev": "/audiodevs/",
 }
 
+#: Where a machine keeps the devices that nobody named, its CPUs among them.
+_UNATTACHED = "/machine/unattached"
+#: What ends a CPU model's type where the rest of it is the model's name (target/i386/cpu.c). Other
+#: targets have aliases, and CPUs that stand elsewhere.
+_CPU_TYPES = ("-x86_64-cpu", "-i386-cpu")
+
 #: From this many values of one kind on, one HMP dump costs less than single reads.
 _BULK_FROM = 3
 
@@ -83,7 +89,7 @@ def _failed(answer: Any) -> str | None:
 def qom_path(value: Value) -> str:
     """Where a value's object stands in the QOM tree."""
     if value.family == "machine":
-        return "/machine"
+        return _UNATTACHED if value.property == "cpu.model" else "/machine"
     return f"{_CONTAINERS[value.family]}{value.id}"
 
 
@@ -113,7 +119,9 @@ class _Qom:
         found: list[Question] = []
         devices = [v for v in values if v.family == "device"]
         for value in values:
-            if value.observer.bulk:
+            if qom_path(value) == _UNATTACHED:
+                found.append(Question("qom-list", {"path": _UNATTACHED}))
+            elif value.observer.bulk:
                 found.append(Question(value.observer.bulk, None))
             elif value.family != "device" or len(devices) < _BULK_FROM:
                 found.append(_Qom._single(value))
@@ -142,7 +150,9 @@ class _Qom:
                     trees[question.about[0]] = {}
             elif question.command == "qom-list-get":
                 for path, found in zip(question.about, answer, strict=True):
-                    trees[path] = {p["name"]: p.get("value") for p in found["properties"]}
+                    trees[path] = _tree(path, found["properties"])
+            elif question.command == "qom-list":
+                trees[_UNATTACHED] = _tree(_UNATTACHED, answer)
             elif question.command == "human-monitor-command":
                 devices = parse_qtree(answer)
             else:
@@ -173,6 +183,15 @@ class _Qom:
         if single in singles:
             return _single_answer(singles[single], name)
         return None
+
+
+def _tree(path: str, properties: list[dict[str, Any]]) -> dict[str, Any]:
+    """The values of one object by name; of the unattached devices, the model of the CPUs."""
+    if path != _UNATTACHED:
+        return {p["name"]: p.get("value") for p in properties}
+    types = (p["type"].removeprefix("child<").removesuffix(">") for p in properties)
+    models = [t.removesuffix(end) for t in types for end in _CPU_TYPES if t.endswith(end)]
+    return {"cpu.model": next(iter(models), None)}
 
 
 def _found(entry: dict[str, Any], name: str) -> Observation | None:
@@ -281,6 +300,14 @@ def _jit(answer: Any) -> dict[str, dict[str, Any]]:
     return {"": found}
 
 
+def _cpus(answer: Any) -> dict[str, dict[str, Any]]:
+    return {"": {"smp.cpus": len(answer)}}
+
+
+def _ram(answer: Any) -> dict[str, dict[str, Any]]:
+    return {"": {"memory.size": answer["base-memory"]}}
+
+
 def _accelerators(answer: Any) -> dict[str, dict[str, Any]]:
     return {"": answer}
 
@@ -333,6 +360,10 @@ READERS: dict[str, Any] = {
     "query-audiodevs": _Simple(Question("query-audiodevs", None), _by("id"), by_id=True),
     "query-kvm": _Simple(Question("query-kvm", None), _parameters, by_id=False),
     "query-accelerators": _Simple(Question("query-accelerators", None), _accelerators, by_id=False),
+    "query-cpus-fast": _Simple(Question("query-cpus-fast", None), _cpus, by_id=False),
+    "query-memory-size-summary": _Simple(
+        Question("query-memory-size-summary", None), _ram, by_id=False
+    ),
     "x-query-jit": _Simple(Question("x-query-jit", None), _jit, by_id=False),
     "tun-flags": _TunFlags,
 }
