@@ -88,7 +88,8 @@ def _mentioned(plan: Plan, line: str) -> Option | None:
 
 async def object_at_fault(plan: Plan, message: str) -> Option | None:
     """The object whose creation fails with `message`, or None."""
-    objects = [o for o in plan.options if o.name == "-object" and o.form == "json"]
+    # The storage daemon's options have two dashes.
+    objects = [o for o in plan.options if o.name.endswith("-object") and o.form == "json"]
     if not objects:
         return None
     contents = {want.name: want.content for want in plan.wants}

@@ -57,6 +57,7 @@ def check_references(profile: Profile, mistakes: list[InputError]) -> None:
         _check_entry(profile, node, f"numa.{number}", {"memdev": _MEMORY}, mistakes)
     _check_boot(profile, mistakes)
     _check_netdevs(profile, mistakes)
+    _check_exports(profile, mistakes)
     _check_vocabulary(profile, mistakes)
 
 
@@ -136,6 +137,18 @@ def _check_netdevs(profile: Profile, mistakes: list[InputError]) -> None:
                     code="unused",
                 )
             )
+
+
+def _check_exports(profile: Profile, mistakes: list[InputError]) -> None:
+    """NBD exports need the server, which QEMU would miss only after the daemon has started."""
+    if profile.nbd_server is not None or profile.extra_args:
+        return
+    for key, node in profile.exports.items():
+        kind = node.get("type")
+        if isinstance(kind, Scalar) and kind.text == "nbd":
+            words = f"exports.{key} is served over NBD, and the profile has no nbd-server"
+            hint = 'add `nbd-server: {addr: {type: unix, data: {path: "${runtime}/nbd"}}}`'
+            mistakes.append(InputError(words, place=kind.place, hint=hint, code="missing"))
 
 
 def _named(nodes: Iterable[Mapping], key: str) -> Iterator[str]:
