@@ -19,7 +19,7 @@ from contextlib import suppress
 from launcher.errors import InputError, LauncherError, MonitorError
 from launcher.migrate.carry import Cancelled, Carrying
 from launcher.migrate.model import Limits, Migration, MigrationError
-from launcher.migrate.transport import Transport, Via, parse_via
+from launcher.migrate.transport import Transport, Via, knows_file, parse_via
 from launcher.preflight import breaks, explain, preflight
 
 TYPE_CHECKING = False
@@ -170,9 +170,7 @@ class Move:
         self.before = await self.destination.verify()
         self._refuse_mismatch(self.before, "before the stream was loaded", force)
         self.lap("verified")
-        self.findings = await _compare(
-            self.source, self.destination, self.stream.transport.via.kind
-        )
+        self.findings = await _compare(self.source, self.destination, self._via())
         self.lap("preflight")
         wrong = breaks(self.findings)
         if wrong and not force:
@@ -181,6 +179,13 @@ class Move:
         events = {"capabilities": [{"capability": "events", "state": True}]}
         for end in (self.source, self.destination):
             await end.monitor.execute("migrate-set-capabilities", events)
+
+    def _via(self) -> str:
+        """The transport as QEMU sees it: an end that cannot open files is given a descriptor."""
+        kind = self.stream.transport.via.kind
+        ends = (self.source, self.destination)
+        files = all(knows_file(end.prepared.capabilities) for end in ends)
+        return "fd" if kind == "file" and not files else kind
 
     def _refuse_mismatch(self, report: Report, when: str, force: bool) -> None:
         plan = self.destination.plan
