@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.nodes import Mapping, Scalar, plain_value
 from launcher.plan.decide import HIDDEN
-from launcher.plan.model import Descriptor, InheritedFd, Option, Setup
+from launcher.plan.model import Descriptor, InheritedFd, Option, Setup, origin_of
 from launcher.plan.words import TAGS
 from launcher.platforms import has_option, rename_for
 from launcher.qapi import parse_boolean
@@ -248,6 +248,8 @@ def _exports(decider: Decider) -> None:
     for key, node in decider.profile.exports.items():
         members = decider.entry("export", key, node, f"exports.{key}")
         if members is not None:
-            arguments = {"type": _kind(node, "type"), "id": key, **members}
+            kind = _kind(node, "type")
+            decider.value("export", kind, key, "type", kind, origin_of(node.key_place("type")))
+            arguments = {"type": kind, "id": key, **members}
             path = f"exports.{key}"
             decider.setup.append(Setup("block-export-add", arguments, path, node.place))

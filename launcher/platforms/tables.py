@@ -20,6 +20,7 @@ READERS = (
     "hmp-migrate-all",
     "hmp-network",
     "query-named-block-nodes",
+    "query-block-exports",
     "query-chardev",
     "query-audiodevs",
     "query-kvm",

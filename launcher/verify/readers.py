@@ -356,6 +356,7 @@ READERS: dict[str, Any] = {
     "query-named-block-nodes": _Simple(
         Question("query-named-block-nodes", {"flat": True}), _block_nodes, by_id=True
     ),
+    "query-block-exports": _Simple(Question("query-block-exports", None), _by("id"), by_id=True),
     "query-chardev": _Simple(Question("query-chardev", None), _by("label"), by_id=True),
     "query-audiodevs": _Simple(Question("query-audiodevs", None), _by("id"), by_id=True),
     "query-kvm": _Simple(Question("query-kvm", None), _parameters, by_id=False),
