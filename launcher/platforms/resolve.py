@@ -68,6 +68,8 @@ def find_platform(catalogue: Catalogue, name: str, place: Place | None = None) -
     if name.startswith("qemu-"):
         return Platform(name, _floor(catalogue, name.removeprefix("qemu-"), place), None)
     hint = nearest(name, (*catalogue.names, "native", f"qemu-{catalogue.newest}"))
+    if name in _releases(catalogue):
+        hint = f"did you mean qemu-{name}?"
     raise InputError(
         f"there is no platform {name!r}",
         place=place,
