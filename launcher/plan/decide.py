@@ -156,9 +156,8 @@ class Decider:
         taken = set(given)
         if self.locked is not None:
             for pin in self.locked.pins(self.catalogue, family, kind, key):
-                if pin.property not in taken:
-                    taken.add(pin.property)
-                    yield pin
+                taken.add(pin.property)
+                yield pin
         versioned = self.machine is not None and self.machine.versioned
         for pin in self._pins.get((family, kind), ()):
             if pin.property in taken or not applies(pin, given, netdev):
@@ -233,6 +232,10 @@ class Decider:
             found = pinned.get(word.today)
             origin = origin_of(word.place) if found is None else self.origin(found.pin)
             intended, note = word.value, word.note
+            if found is None and word.name != word.today:
+                # The older word may count in other units: reconnect in seconds, reconnect-ms.
+                today = plain_value(items[word.today])
+                intended = today if isinstance(today, int) else word.value
             if found is not None and found.note:
                 intended, note = self.intended(found.pin), found.note
             members[word.name] = word.value
