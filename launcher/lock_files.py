@@ -8,7 +8,7 @@ from launcher.cache import cache_folder
 from launcher.errors import InputError, Place
 from launcher.files import read_yaml
 from launcher.locks.given import Home, given
-from launcher.locks.model import read_lock
+from launcher.locks.model import AGAIN, read_lock
 from launcher.locks.replay import check_profile
 from launcher.plan.decide import HIDDEN
 from launcher.plan.locked import with_lock
@@ -70,7 +70,10 @@ def load_lock(path: str) -> Lock:
             words = f"the lock file cannot be read: it {_worded(error.message)}"
             hint = "`qemu-launcher lock PROFILE` writes one beside the profile"
             raise InputError(words, place=error.place, hint=hint, code="lock") from None
-        raise
+        if error.hint:
+            raise
+        words, place = error.message, error.place
+        raise InputError(words, place=place, hint=AGAIN, code=error.code) from None
 
 
 def opened(request: _R) -> tuple[Lock, _R]:

@@ -64,12 +64,12 @@ def _in_mapping(locked: Mapping, now: Mapping, path: str) -> Iterator[Change]:
     for key in dict.fromkeys((*locked.items, *now.items)):
         below = f"{path}.{key}".lstrip(".")
         before, after = locked.get(key), now.get(key)
-        if before is not None and after is not None:
-            yield from changes(before, after, below)
-        elif before is not None:
+        if before is None:
+            yield Change(below, None, _said(now.items[key]), locked.place, now.key_place(key))
+        elif after is None:
             yield Change(below, _said(before), None, locked.key_place(key), now.place)
-        elif after is not None:
-            yield Change(below, None, _said(after), locked.place, now.key_place(key))
+        else:
+            yield from changes(before, after, below)
     same = set(locked.items) == set(now.items)
     if path and same and "." not in path and list(locked.items) != list(now.items):
         order = (", ".join(locked.items), ", ".join(now.items))

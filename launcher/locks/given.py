@@ -173,7 +173,8 @@ def _section(name: str, entries: dict[str, Mapping], place: Place, home: Home) -
             hidden = Scalar(HIDDEN, made.items["data"].place)
             made = Mapping({**made.items, "data": hidden}, made.place, made.keys)
         items[key] = made
-    return Mapping(items, place, {key: entry.place for key, entry in entries.items()})
+    keys = {key: entry.place for key, entry in entries.items()}
+    return Mapping(items, next(iter(keys.values()), place), keys)
 
 
 def _migration(profile: Profile, place: Place, home: Home) -> Mapping:

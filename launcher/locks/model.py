@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 
 from launcher.errors import InputError, InputErrors, Place
 from launcher.locks.emit import emit
@@ -221,15 +222,15 @@ def machine_section(plan: Plan, asked: str, cpu: str) -> dict[str, Any]:
 
 # -- reading --------------------------------------------------------------------------------------
 
-_AGAIN = "lock the profile again: `qemu-launcher lock PROFILE`"
+#: What helps against a lock file that cannot be read.
+AGAIN = "lock the profile again: `qemu-launcher lock PROFILE`"
 
 
 def read_lock(tree: Mapping) -> Lock:
     """The lock that a file holds.
 
     Raises:
-        InputError: it is no lock file, is of another form, or was edited.
-        InputErrors: parts of it are missing or wrong.
+        InputError: it is no lock file, is of another form, was edited, or part of it is wrong.
     """
     file = tree.place.file
     _check_form(tree)
@@ -237,8 +238,7 @@ def read_lock(tree: Mapping) -> Lock:
     checker.check(LOCK, tree, "lock")
     if checker.mistakes:
         raise InputErrors(
-            InputError(m.message, place=m.place, hint=m.hint or _AGAIN, code="lock")
-            for m in checker.mistakes
+            InputError(m.message, place=m.place, hint=AGAIN, code="lock") for m in checker.mistakes
         )
     document = {key: python_value(item) for key, item in tree.items.items()}
     body = {key: item for key, item in document.items() if key not in ("format", "digest")}
@@ -246,7 +246,7 @@ def read_lock(tree: Mapping) -> Lock:
         raise InputError(
             "the lock file was edited after it was written: it is not what its digest says",
             place=tree.key_place("digest"),
-            hint=f"restore it, or {_AGAIN}",
+            hint=f"restore it, or {AGAIN}",
             code="lock",
         )
     return Lock(file, document, tree)
@@ -256,13 +256,13 @@ def _check_form(tree: Mapping) -> None:
     form = tree.get("format")
     if form is None:
         words = "is not a lock file: it has no 'format'"
-        raise InputError(words, place=tree.place, hint=_AGAIN, code="lock")
+        raise InputError(words, place=tree.place, hint=AGAIN, code="lock")
     if not isinstance(form, Scalar) or form.text != str(FORMAT):
-        text = form.text if isinstance(form, Scalar) else "something else"
+        text = f"format {form.text}" if isinstance(form, Scalar) else "another format"
         raise InputError(
-            f"is a lock file of format {text}, and this launcher reads format {FORMAT}",
+            f"is a lock file of {text}, and this launcher reads format {FORMAT}",
             place=form.place,
-            hint=f"use a launcher that knows it, or {_AGAIN}",
+            hint=f"use a launcher that knows it, or {AGAIN}",
             code="lock",
         )
 
@@ -282,12 +282,10 @@ def python_value(node: Node) -> Any:
 
 
 def _number(text: str) -> Any:
-    """A number that is written as `emit` writes it; all else is text."""
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        if repr(number) == text:
-            return number
+    """A number that is written as `emit` writes it; all else is text, `inf` included."""
+    if text[-1:].isdigit():
+        for kind in (int, float):
+            with suppress(ValueError):
+                if repr(number := kind(text)) == text:
+                    return number
     return text

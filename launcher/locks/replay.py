@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from launcher.errors import HostError, InputError, InputErrors
 from launcher.locks.compare import changes, value_name
-from launcher.nodes import Mapping, Sequence
+from launcher.nodes import Mapping
 from launcher.platforms import own_value, parse_qemu_version
 from launcher.record import record, replace
 from launcher.report import as_text, same
@@ -167,32 +167,42 @@ def _broken(lock: Lock, plan: Plan) -> Iterator[Broken]:
 
 def _refused(lock: Lock, profile: Profile, error: LauncherError) -> list[Broken]:
     """What cannot be kept of a plan that could not be made."""
-    reasons: list[Broken] = []
-    written = dict(_places(profile))
     values = lock.values()
-    for mistake in getattr(error, "mistakes", None) or (error,):
-        key = written.get(mistake.place) if mistake.place is not None else None
-        locked = values.get(key) if key is not None else None
-        if locked is None:
-            locked = next((v for v in values.values() if v.place == mistake.place), None)
-        if locked is not None:
-            reasons.append(_unkept(locked, None, mistake.message))
-    if not reasons:
+    # "it has pc-q35-2.4 to pc-q35-5.2": what a plan says of a machine type that is not there.
+    has = error.hint.removeprefix("it has ") if error.hint.startswith("it has ") else None
+    mistakes = getattr(error, "mistakes", None)
+    if mistakes is None:
         said = error.evidence.get("reasons") or [error.message]
-        reasons = [_by_reason(str(reason), lock, values) for reason in said]
-    return reasons
+        return [_by_reason(str(reason), lock, values, has) for reason in said]
+    written = dict(_places(profile))
+    by_line = {value.place: value for value in values.values()}
+    found = []
+    for mistake in mistakes:
+        locked = values.get(written.get(mistake.place, ("", "", ""))) or by_line.get(mistake.place)
+        if locked is None:
+            found.append(_by_reason(mistake.message, lock, values, has))
+        else:
+            found.append(_unkept(locked, None, mistake.message))
+    return found
 
 
-def _by_reason(reason: str, lock: Lock, values: dict[tuple[str, str, str], LockedValue]) -> Broken:
-    """A reason of the plan begins with what it is about: `object iothread poll-grow: …`."""
-    head, _, rest = reason.partition(": ")
+def _by_reason(
+    reason: str, lock: Lock, values: dict[tuple[str, str, str], LockedValue], has: str | None
+) -> Broken:
+    """A reason of the plan begins with what it is about.
+
+    `object iothread poll-grow: …` for a binary, `memory-backend-memfd seal=on needs …` for a host.
+    """
     for value in values.values():
-        if head == f"{value.family} {value.type} {value.property}":
-            return _unkept(value, None, rest)
+        head = f"{value.type} {value.property}"
+        if reason.startswith(f"{value.family} {head}: "):
+            return _unkept(value, None, reason.partition(": ")[2])
+        if reason.startswith(f"{head}="):
+            return _unkept(value, None, reason)
     machine = lock.document.get("machine", {})
     for name, key in (("machine type", "type"), ("accel", "accel")):
         if name in reason:
-            return Broken(name, machine.get(key), None, reason, lock.place("machine", key))
+            return Broken(name, machine.get(key), has, reason, lock.place("machine", key))
     return Broken("profile", lock.document["profile"]["name"], None, reason, lock.place("given"))
 
 
@@ -251,7 +261,7 @@ def _below(
             below = f"{path}.{name}".lstrip(".")
             yield node.key_place(name), (family, key, below)
             yield from _below(item, family, key, below)
-    elif not isinstance(node, Sequence) and path:
+    else:
         yield node.place, (family, key, path)
 
 
