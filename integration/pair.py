@@ -7,14 +7,19 @@ import os
 import select
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from integration.eager_guest import EagerGuest
 from integration.rawqmp import RawQMP
 
 #: Seconds after which a migration of a small paused machine is called hung; one takes 0.2 to 0.8.
 HUNG = 8.0
 _ENDS = ("completed", "failed", "cancelled")
+
+
+#: QMP commands with their arguments.
+Setup = Sequence[tuple[str, Mapping[str, Any]]]
 
 
 class Outcome(NamedTuple):
@@ -47,6 +52,17 @@ class End:
         answer = self.ask(command, arguments)
         return "" if "return" in answer else str(answer.get("error", {}).get("desc", "gone"))
 
+    def run_until(self, path: str, words: str, timeout: float = 60.0) -> None:
+        """Let the guest run until what it writes to a file has these words."""
+        assert not self.do("cont")
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and not self.dead:
+            with open(path, errors="replace") as file:
+                if words in file.read():
+                    return
+            select.select([], [], [], 0.05)
+        raise AssertionError(f"the guest never said {words!r}: {self.raw.said()}")
+
     def status(self, timeout: float) -> dict[str, Any]:
         """query-migrate, {} when there is no answer in time."""
         self.raw.socket.settimeout(timeout)
@@ -57,25 +73,19 @@ class End:
     def dead(self) -> bool:
         return self.raw.process.poll() is not None
 
-
-def set_up(end: End, capabilities: Mapping[str, bool], parameters: Mapping[str, Any]) -> str:
-    """Set both; QEMU's words when it refuses."""
-    if capabilities:
-        listed = [{"capability": name, "state": on} for name, on in capabilities.items()]
-        refused = end.do("migrate-set-capabilities", {"capabilities": listed})
-        if refused:
-            return refused
-    return end.do("migrate-set-parameters", parameters) if parameters else ""
+    def set_up(self, steps: Setup) -> str:
+        """Send commands; QEMU's words when it refuses one."""
+        return next((words for words in (self.do(*step) for step in steps) if words), "")
 
 
 def migrate(
     source: Sequence[str],
     destination: Sequence[str],
     *,
-    capabilities: tuple[Mapping[str, bool], Mapping[str, bool]] = ({}, {}),
-    parameters: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
+    setup: tuple[Setup, Setup] = ((), ()),
     postcopy: bool = False,
-    before: Callable[[End], object] | None = None,
+    until: tuple[str, str] | None = None,
+    eager: bool = False,
     uri: str = "",
 ) -> Outcome:
     """Start both command lines paused, migrate, and see what comes of it.
@@ -83,27 +93,32 @@ def migrate(
     Args:
         source: the whole command line, without a monitor and without `-S`.
         destination: the same; `-incoming defer` is added.
-        capabilities: of the source and of the destination.
-        parameters: the same.
+        setup: commands for the source and for the destination before they begin.
         postcopy: ask for postcopy at once.
-        before: called with the source before it migrates, to let its guest run for instance.
+        until: a file and words: the source's guest runs until the file holds them.
+        eager: the source's guest takes every feature of its network device.
         uri: by default a socket in a folder of its own.
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pair-"))
+        guest = EagerGuest(os.path.join(folder, "qtest")) if eager else None
+        if guest is not None:
+            stack.callback(guest.close)
         try:
-            first = End([*source, "-S"])
+            first = End([*source, "-S", *(guest.argv if guest is not None else ())])
             stack.callback(first.raw.close)
             second = End([*destination, "-S", "-incoming", "defer"])
             stack.callback(second.raw.close)
         except (AssertionError, ValueError, OSError) as error:
             return Outcome("refused", str(error), "")
-        for end, caps, params in zip((first, second), capabilities, parameters, strict=True):
-            refused = set_up(end, caps, params)
+        for end, steps in zip((first, second), setup, strict=True):
+            refused = end.set_up(steps)
             if refused:
                 return Outcome("refused", refused, "")
-        if before is not None:
-            before(first)
+        if guest is not None:
+            guest.drive()
+        if until is not None:
+            first.run_until(*until)
         return _migrate(first, second, uri or f"unix:{os.path.join(folder, 's')}", postcopy)
 
 

@@ -37,7 +37,16 @@ def planned_end(prepared: Prepared, facts: Mapping[str, Any] | None = None) -> S
         facts: of its host, with judged `features`; None asks this host, as far as it matters.
     """
     plan = prepared.plan
-    return _owned(prepared, side_of_plan(plan, prepared.capabilities, facts=_host(plan, facts)))
+    side = side_of_plan(plan, prepared.capabilities, facts=_host(plan, facts))
+    return unnamed(prepared, _asked(prepared, side))
+
+
+def unnamed(prepared: Prepared, side: Side) -> Side:
+    """An end without the UUID that is not its profile's: another start has another one."""
+    if prepared.loaded.profile.uuid is not None:
+        return side
+    entries = tuple(entry for entry in side.entries if entry.family != "uuid")
+    return replace(side, entries=entries, draws_uuid=True)
 
 
 async def end_of(machine: Machine, facts: Mapping[str, Any] | None = None) -> Side:
@@ -56,20 +65,15 @@ async def end_of(machine: Machine, facts: Mapping[str, Any] | None = None) -> Si
         ram=await ram_blocks(machine.monitor, capabilities),
         blockers=await blockers(machine.monitor),
     )
-    return _owned(machine.prepared, side)
+    return _asked(machine.prepared, side)
 
 
-def _owned(prepared: Prepared, side: Side) -> Side:
-    """With what only the profile tells: the alias, and whether the UUID is the user's own."""
+def _asked(prepared: Prepared, side: Side) -> Side:
+    """With the machine type as the profile has it."""
     from launcher.nodes import Scalar
 
-    profile = prepared.loaded.profile
-    kind = profile.machine.get("type")
-    asked = kind.text if isinstance(kind, Scalar) else ""
-    entries = side.entries
-    if profile.uuid is None:
-        entries = tuple(entry for entry in entries if entry.family != "uuid")
-    return replace(side, asked=asked, entries=entries)
+    kind = prepared.loaded.profile.machine.get("type")
+    return replace(side, asked=kind.text if isinstance(kind, Scalar) else "")
 
 
 def _host(plan: Plan, facts: Mapping[str, Any] | None) -> Mapping[str, Any]:

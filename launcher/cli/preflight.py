@@ -232,12 +232,12 @@ def _observed(prepared: Prepared, facts: Mapping[str, Any] | None) -> Side:
 async def _observed_end(prepared: Prepared, facts: Mapping[str, Any] | None = None) -> Side:
     """One end, started for this, paused, and ended again; its guest runs no instruction."""
     from launcher.begin import begin
-    from launcher.ends import end_of
+    from launcher.ends import end_of, unnamed
     from launcher.start import attach
 
     machine = await attach(begin(prepared))
     try:
         await machine.verify()
-        return await end_of(machine, facts)
+        return unnamed(prepared, await end_of(machine, facts))
     finally:
         await machine.close()

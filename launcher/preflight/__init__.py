@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from launcher.preflight.agree import Pair, settings_findings
+from launcher.preflight.cures import settled
 from launcher.preflight.findings import (
     SEVERITIES,
     Cure,
@@ -49,7 +50,7 @@ def preflight(
             # A missing device's ROM is missing, too: that is said already.
             blocks = [b for b in blocks if not str(b.source).startswith("0000:")]
         found += [*devices, *blocks]
-    return worst_first(found)
+    return worst_first(settled(pair, found))
 
 
 __all__ = [

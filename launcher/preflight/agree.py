@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from launcher.platforms import resolve
 from launcher.platforms.rules import holds
+from launcher.preflight.cures import WHERE, cures_for, property_cure
 from launcher.preflight.findings import Cure, Finding
 from launcher.preflight.worth import is_harmless, member, rules_for, setting
 
@@ -11,24 +11,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from launcher.platforms import Name
     from launcher.platforms.rules import Fact, Knowledge, Rule
     from launcher.preflight.options import Entry
     from launcher.preflight.side import Side
 
 _FAMILIES = ("migration-property", "migration-capability", "migration-parameter")
 _TYPE = "migration"
-_SAME = "same"
-#: Where a profile writes a property of each family.
-_WHERE = {
-    "migration-property": "migration.properties.{property}: {value}",
-    "migration-capability": "migration.capabilities.{property}: {value}",
-    "migration-parameter": "migration.parameters.{property}: {value}",
-    "machine": "machine.{property}: {value}",
-    "memory": "memory.{property}: {value}",
-    "smp": "smp.{property}: {value}",
-    "cpu": "cpu.{property}: {value}",
-}
 
 
 class Pair:
@@ -223,7 +211,7 @@ def _finding(
 def said(subject: tuple[str, str, str, str]) -> str:
     """A property for a message: `migration multifd`, `virtio-net-pci nic0 vectors`."""
     family, kind, key, name = subject
-    if family in _WHERE:
+    if family in WHERE:
         return f"{family.partition('-')[0]} {name}"
     return " ".join(word for word in (kind, key, name) if word)
 
@@ -233,63 +221,3 @@ def _values(values: tuple[str | None, str | None]) -> str:
     if source == destination:
         return f"is {source} at both ends"
     return f"is {source} at the source and {destination} at the destination"
-
-
-# -- cures ----------------------------------------------------------------------------------------
-
-
-def cures_for(
-    pair: Pair,
-    subject: tuple[str, str, str, str],
-    wanted: tuple[tuple[str, str], ...],
-    values: tuple[str | None, str | None],
-) -> Iterator[Cure]:
-    """The ways to give the ends the values that a rule wants: a platform first, if one does."""
-    for end, value in wanted:
-        if value == _SAME:
-            value = values[0] if values[0] is not None else values[1] or ""
-            end = "destination" if values[0] is not None else "source"
-        name = platform_for(pair, subject, value)
-        ends = ("source", "destination") if end == "both" else (end,)
-        if name is not None and not any(_stubborn(pair, one, subject) for one in ends):
-            yield Cure("both", f"platform: {name.name} at both ends", platform=name.name)
-        yield property_cure(subject, end, value)
-
-
-def property_cure(subject: tuple[str, str, str, str], end: str, value: str) -> Cure:
-    """The cure that sets a property, in the profile's words."""
-    family, kind, key, name = subject
-    where = _WHERE.get(family, f"{family}s.{key or kind}.{{property}}: {{value}}")
-    text = where.format(property=name, value=value or '""')
-    at = "both ends" if end == "both" else f"the {end}"
-    return Cure(end, f"{text} at {at}", *subject, value)
-
-
-def _stubborn(pair: Pair, end: str, subject: tuple[str, str, str, str]) -> bool:
-    """Whether somebody set the value who is stronger than any platform."""
-    side = pair.source if end == "source" else pair.destination
-    family, _, key, name = subject
-    owner = side.owner(family, key, name)
-    return owner.startswith(("profile", "command line", "lock"))
-
-
-def platform_for(pair: Pair, subject: tuple[str, str, str, str], value: str) -> Name | None:
-    """The newest named platform that pins a property to `value` and that both ends can run."""
-    from launcher.platforms import Platform, reaches
-
-    family, kind, _, name = subject
-    sides = (pair.source, pair.destination)
-    found = []
-    for one in pair.know.catalogue.names.values():
-        if any(s.version is not None and not reaches(one.qemu, s.version) for s in sides):
-            continue
-        if any(s.linux is not None and not reaches(one.linux, s.linux) for s in sides):
-            continue
-        pins = resolve(pair.know.catalogue, Platform(one.name, one.qemu, one.linux))
-        pin = pins.get((family, kind, name))
-        if pin is not None and pin.value == value:
-            found.append(one)
-    likes = [side.platform.partition("-")[0] for side in sides] + ["debian"]
-    liked = [n for like in likes for n in found if like and n.name.startswith(f"{like}-")]
-    liked = [n for n in liked if n.name.partition("-")[0] == liked[0].name.partition("-")[0]]
-    return max(liked or found, key=lambda n: (n.qemu.numbers, n.name), default=None)

@@ -102,17 +102,16 @@ def explain(findings: Iterable[Finding], words: str) -> tuple[Finding, ...]:
 
 def _fits(pattern: str, words: str) -> bool:
     """Whether the pieces of a pattern stand in `words`, in their order, on one line."""
-    if not pattern:
-        return False
-    for line in words.splitlines():
-        rest = line
-        for piece in pattern.split("…"):
-            _, found, rest = rest.partition(piece.strip())
-            if piece.strip() and not found:
-                break
-        else:
-            return True
-    return False
+    pieces = [piece.strip() for piece in pattern.split("…") if piece.strip()]
+    return any(_stand(pieces, line) for line in words.splitlines()) if pieces else False
+
+
+def _stand(pieces: list[str], line: str) -> bool:
+    for piece in pieces:
+        _, found, line = line.partition(piece)
+        if not found:
+            return False
+    return True
 
 
 def findings_text(findings: Iterable[Finding]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.preflight.agree import platform_for, property_cure
+from launcher.preflight.cures import platform_cures, property_cure
 from launcher.preflight.findings import Cure, Finding
 
 TYPE_CHECKING = False
@@ -40,10 +40,7 @@ def host_findings(pair: Pair) -> Iterator[Finding]:
 def _cures(
     pair: Pair, subject: tuple[str, str, str, str], properties: tuple[str, ...]
 ) -> Iterator[Cure]:
-    platform = platform_for(pair, subject, "off")
-    if platform is not None:
-        text = f"platform: {platform.name} at both ends"
-        yield Cure("both", text, platform=platform.name)
+    yield from platform_cures(pair, subject, "off")
     listed = ", ".join(f"{name}: off" for name in properties)
     yield Cure("both", f"{{{listed}}} on each virtio-net device at both ends", *subject, "off")
 

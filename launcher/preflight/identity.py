@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from launcher.preflight.agree import Pair, judge, members_findings, property_cure
+from launcher.preflight.agree import Pair, judge, members_findings
+from launcher.preflight.cures import property_cure
 from launcher.preflight.findings import Cure, Finding
 
 TYPE_CHECKING = False
@@ -148,11 +149,19 @@ def _cpu_model(pair: Pair) -> Iterator[Finding]:
 
 
 def _uuid(pair: Pair) -> Iterator[Finding]:
-    """Compared by the destination when the source sends it, whatever the destination's is."""
+    """Compared when the source sends it with validate-uuid, and with every multifd channel."""
     sent = pair.settings("migration-capability", "validate-uuid")[0] == "on"
-    ids = tuple(s.one("uuid").members.get("uuid", "") for s in (pair.source, pair.destination))
-    if sent and all(ids) and ids[0] != ids[1]:
-        subject = ("uuid", "uuid", "uuid", "uuid")
+    channels = pair.agreed((("multifd", "on"),))
+    ids = [s.one("uuid").members.get("uuid", "") for s in (pair.source, pair.destination)]
+    subject = ("uuid", "uuid", "uuid", "uuid")
+    if not sent and not channels:
+        return
+    if not any(ids) and pair.source.draws_uuid and pair.destination.draws_uuid:
+        cures = (Cure("both", "uuid: one for both ends", *subject),)
+        what = "the profile gives no uuid, and each start draws its own"
+        yield pair.finding("uuid-drawn", what, (None, None), subject=subject, cures=cures)
+    elif all(ids) and ids[0] != ids[1]:
         cures = (Cure("destination", f"uuid: {ids[0]} at the destination", *subject, ids[0]),)
         what = f"the machine's UUID is {ids[0]} at the source and {ids[1]} at the destination"
-        yield pair.finding("uuid", what, (ids[0], ids[1]), subject=subject, cures=cures)
+        code = "uuid" if sent else "uuid-channels"
+        yield pair.finding(code, what, (ids[0], ids[1]), subject=subject, cures=cures)

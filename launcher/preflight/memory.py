@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from launcher.platforms.rules import matching
-from launcher.preflight.agree import members_findings, property_cure
+from launcher.preflight.agree import members_findings
+from launcher.preflight.cures import platform_cures, property_cure
 from launcher.preflight.findings import Cure, Finding
 from launcher.preflight.worth import canonical
 from launcher.qapi import parse_size
@@ -148,14 +149,12 @@ def _fields(cure: Cure) -> dict[str, str]:
 
 def _spelling_cures(pair: Pair, here: Ram, there: Ram) -> Iterator[Cure]:
     """One is `ram`, the other `/objects/ram`: either end can be made to write as the other."""
-    from launcher.preflight.agree import platform_for
-
-    if here.backend is not None and there.backend is not None:
-        subject = ("object", there.backend.type, there.backend.id, _CANONICAL)
+    backend = there.backend or here.backend
+    if backend is not None:
+        subject = ("object", backend.type, backend.id, _CANONICAL)
         given = [e.backend.members for e in (here, there) if e.backend is not None]
-        name = platform_for(pair, subject, "off")
-        if name is not None and not any(_CANONICAL in members for members in given):
-            yield Cure("both", f"platform: {name.name} at both ends", platform=name.name)
+        if not any(_CANONICAL in members for members in given):
+            yield from platform_cures(pair, subject, "off")
     if there.backend is not None:
         value = "on" if here.name.startswith("/") else "off"
         subject = ("object", there.backend.type, there.backend.id, _CANONICAL)

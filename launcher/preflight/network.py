@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.platforms.rules import floor, holds
-from launcher.preflight.agree import Pair, platform_for, property_cure
+from launcher.preflight.cures import platform_cures, property_cure
 from launcher.preflight.findings import Cure, Finding
 from launcher.preflight.seats import seats
 from launcher.preflight.worth import member
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from launcher.platforms.rules import Offer
+    from launcher.preflight.agree import Pair
     from launcher.preflight.options import Entry
     from launcher.preflight.side import Side
 
@@ -73,7 +74,8 @@ def _virtio_net(pair: Pair, here: Entry, there: Entry) -> Iterator[Finding]:
         return
     subject = ("netdev", peers[0].type, peers[0].id, "vnet_hdr")
     if headers[1] is False:
-        cures = (property_cure(subject, "both", "off"),) if peers[0].type == "tap" else ()
+        alike = peers[1] is not None and peers[1].type == peers[0].type
+        cures = (property_cure(subject, "both" if alike else "source", "off"),)
         kind = peers[1].type if peers[1] is not None else "no backend"
         what = (
             f"netdev {peers[0].id} gives packets a header at the source, {kind} at the destination"
@@ -157,10 +159,7 @@ def _same_unknown(pair: Pair, offer: Offer) -> bool:
 
 def _property_cures(pair: Pair, offer: Offer, nic: Entry) -> Iterator[Cure]:
     subject = ("device", nic.type, nic.id, offer.properties[0])
-    platform = platform_for(pair, subject, "off")
-    if platform is not None:
-        text = f"platform: {platform.name} at both ends"
-        yield Cure("both", text, platform=platform.name)
+    yield from platform_cures(pair, subject, "off")
     listed = ", ".join(f"{name}: off" for name in offer.properties)
     text = f"devices.{nic.id or nic.type}: {{{listed}}} at both ends"
     yield Cure("both", text, *subject, "off")

@@ -7,7 +7,8 @@ from `bus` and `addr`, and where those are not given from the order of the comma
 from __future__ import annotations
 
 from launcher.platforms.rules import matching
-from launcher.preflight.agree import members_findings, property_cure
+from launcher.preflight.agree import members_findings
+from launcher.preflight.cures import property_cure
 from launcher.preflight.findings import Cure, Finding
 
 TYPE_CHECKING = False

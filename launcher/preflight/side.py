@@ -37,6 +37,7 @@ class Side:
         entries: everything with members, in the order of the command line.
         settings: what is set of migration's capabilities, parameters and properties.
         owners: who set a value, by (family, id, property), in the plan's words.
+        draws_uuid: the profile gives none, and this end is not started yet.
         partial: not everything that the machine has is known, as a report tells values only.
         told: settings of migration as QEMU itself tells them, set by anybody or by nobody.
         features: what the kernel offers: True, False, or None for unknown.
@@ -53,6 +54,7 @@ class Side:
     owners: Mapping[tuple[str, str, str], str]
     features: Mapping[str, bool | None]
     asked: str = ""
+    draws_uuid: bool = False
     partial: bool = False
     told: Mapping[Setting, str] | None = None
     machines: frozenset[str] | None = None
