@@ -190,16 +190,40 @@ def launch(
 
     @asynccontextmanager
     async def running() -> AsyncIterator[Machine]:
-        lock = locked if isinstance(locked, str) else ""
-        if locked is True:
-            from launcher.lock_files import lock_path
-
-            lock = lock_path(profile)
-        request = Request(profile, platform, qemu, tuple(settings), lock=lock)
-        machine = await start(begin(await prepare(load(request))), verify=verify)
+        machine = await launched(
+            profile,
+            platform=platform,
+            qemu=qemu,
+            settings=settings,
+            verify=verify,
+            locked=locked,
+        )
         try:
             yield machine
         finally:
             await machine.close()
 
     return running()
+
+
+async def launched(
+    profile: str | Mapping[str, Any],
+    *,
+    platform: str = "",
+    qemu: str = "",
+    settings: tuple[str, ...] = (),
+    verify: str | None = None,
+    locked: bool | str = False,
+) -> Machine:
+    """`launch` without the block: whoever calls this closes the machine.
+
+    Raises:
+        InputError, HostError, QEMUError, VerdictError: as `launch`.
+    """
+    lock = locked if isinstance(locked, str) else ""
+    if locked is True:
+        from launcher.lock_files import lock_path
+
+        lock = lock_path(profile)
+    request = Request(profile, platform, qemu, tuple(settings), lock=lock)
+    return await start(begin(await prepare(load(request))), verify=verify)

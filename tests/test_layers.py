@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("start",),
     ("locking", "incoming"),
     ("rehearse",),
-    ("speed",),
+    ("speed", "sync"),
     ("cli",),
     ("__init__", "__main__"),
 )

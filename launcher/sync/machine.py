@@ -1,0 +1,193 @@
+"""A running machine and its consoles, as programs without asyncio see them."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import Any, Self
+
+    from launcher import console, machine
+    from launcher.migrate import Limits, Migration, Progress
+    from launcher.plan import Plan
+    from launcher.process import Process
+    from launcher.report import Report
+    from launcher.sync.thread import LoopThread
+
+
+class Console:
+    """A serial console; see `launcher.console.Console`."""
+
+    def __init__(self, inner: console.Console, thread: LoopThread) -> None:
+        self._inner = inner
+        self._thread = thread
+
+    @property
+    def text(self) -> str:
+        """What the guest wrote and is still kept, bytes that are not UTF-8 replaced."""
+        return self._thread.do(lambda: self._inner.text)
+
+    @property
+    def dropped(self) -> int:
+        """Bytes that no longer are in memory."""
+        return self._inner.dropped
+
+    @property
+    def closed(self) -> bool:
+        """Whether the machine closed it, or we did."""
+        return self._inner.closed
+
+    def listen(self, callback: Callable[[bytes], None]) -> None:
+        """Call `callback` with every piece of output from now on, in the launcher's thread."""
+        self._thread.do(self._inner.listen, callback)
+
+    def wait_for(self, pattern: str, timeout: float = 60.0) -> str:
+        """Wait until the console shows `pattern`, a regular expression; returns what matched.
+
+        Output that came before the call counts, as far as it is still kept.
+
+        Raises:
+            LauncherError: it did not come in time, or the machine ended.
+        """
+        return self._thread.call(self._inner.wait_for(pattern, timeout))
+
+    def write(self, data: bytes | str) -> None:
+        """Type `data` at the guest's console."""
+        self._thread.call(self._inner.write(data))
+
+    def wait_closed(self, timeout: float | None) -> None:
+        """Wait until all that the guest wrote has been read, or for `timeout` seconds."""
+        self._thread.call(self._inner.wait_closed(timeout))
+
+    def close(self) -> None:
+        """Stop reading; waiting `wait_for`s end. May be repeated."""
+        self._thread.do(self._inner.close)
+
+
+class Machine:
+    """A running QEMU; see `launcher.Machine`.
+
+    Attributes:
+        inner: the machine of the asyncio face; it lives in the launcher's thread.
+    """
+
+    def __init__(self, inner: machine.Machine, thread: LoopThread) -> None:
+        self.inner = inner
+        self._thread = thread
+        self.consoles = {name: Console(c, thread) for name, c in inner.consoles.items()}
+
+    @property
+    def plan(self) -> Plan:
+        """What was decided."""
+        return self.inner.plan
+
+    @property
+    def argv(self) -> list[str]:
+        """QEMU's command line."""
+        return self.inner.argv
+
+    @property
+    def report(self) -> Report | None:
+        """What was read back before the guest ran, or by the last `verify`."""
+        return self.inner.report
+
+    @property
+    def process(self) -> Process:
+        """The QEMU process, to look at: its methods belong to the launcher's thread."""
+        return self.inner.process
+
+    @property
+    def console(self) -> Console:
+        """The first serial console.
+
+        Raises:
+            LookupError: the profile has no `serial: console`.
+        """
+        first = self.inner.console
+        return next(c for c in self.consoles.values() if c._inner is first)
+
+    def qmp(self, command: str, arguments: Mapping[str, Any] | None = None, **more: Any) -> Any:
+        """Execute a QMP command: `machine.qmp("query-status")`.
+
+        Args:
+            command: its QAPI name.
+            arguments: by QAPI name.
+            more: further arguments, `_` written for `-`.
+
+        Raises:
+            CommandError: QEMU answered with an error.
+            MonitorError: it did not answer.
+        """
+        return self._thread.call(self.inner.qmp(command, arguments, **more))
+
+    def verify(self) -> Report:
+        """Read every planned value back, now.
+
+        Raises:
+            MonitorError: QEMU did not answer.
+        """
+        return self._thread.call(self.inner.verify())
+
+    def resume(self) -> None:
+        """Let the guest run (QMP cont)."""
+        self._thread.call(self.inner.resume())
+
+    def migrate(
+        self,
+        destination: Machine,
+        *,
+        via: str = "unix",
+        force: bool = False,
+        on_progress: Callable[[Progress], None] | None = None,
+        limits: Limits | None = None,
+    ) -> Migration:
+        """Move the guest to `destination`, a machine that waits for it, and end this one.
+
+        Args:
+            destination: started with `launcher.sync.incoming`.
+            via: `unix`, `tcp`, `tcp:HOST:PORT`, `file`, `file:PATH` or `fd`.
+            force: migrate although the preflight says that it would break.
+            on_progress: called a few times a second, in the launcher's thread.
+            limits: deadlines.
+
+        Raises:
+            MigrationError: it was refused, or failed.
+            InputError: the destination does not wait, or `via` is no transport.
+        """
+        moving = self.inner.migrate(
+            destination.inner, via=via, force=force, on_progress=on_progress, limits=limits
+        )
+        return self._thread.call(moving)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until QEMU ends; its exit status, negative for a signal.
+
+        Raises:
+            TimeoutError: it still runs.
+        """
+        return self._thread.call(self.inner.wait(timeout))
+
+    def stop(self, *, powerdown: bool = False) -> str:
+        """End the machine: powerdown (when asked for), quit, SIGTERM, SIGKILL.
+
+        Returns:
+            The rung that worked.
+        """
+        return self._thread.call(self.inner.stop(powerdown=powerdown))
+
+    def close(self) -> None:
+        """End QEMU if it still runs, and undo everything that the launch acquired."""
+        self._thread.call(self.inner.close())
+        self._thread.not_at_end(self.inner)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
