@@ -128,16 +128,17 @@ def _memory(decider: Decider) -> None:
 def _memory_values(decider: Decider, numbers: dict[str, int], node: Mapping) -> None:
     """What the machine is to say of its RAM (QAPI: MemorySizeConfiguration)."""
     size, slots, most = (numbers.get(key, 0) for key in ("size", "slots", "maxmem"))
-    if size:
+    told = (
         # QEMU rounds up (hw/core/machine.c, machine_set_mem).
-        _machine_value(decider, "memory", "size", -(-size // _RAM_STEP) * _RAM_STEP, node)
-    # Left out of its answer where they add nothing (machine_get_mem).
-    if most > size:
-        place = node.key_place("maxmem")
-        origin = origin_of(place)
-        decider.value("machine", "memory", "machine", "memory.max-size", most, origin)
-    if slots:
-        _machine_value(decider, "memory", "slots", slots, node)
+        ("size", "size", -(-size // _RAM_STEP) * _RAM_STEP),
+        # Left out of its answer where they add nothing (machine_get_mem).
+        ("max-size", "maxmem", most if most > size else 0),
+        ("slots", "slots", slots),
+    )
+    for name, key, number in told:
+        if number:
+            origin = origin_of(node.key_place(key))
+            decider.value("machine", "memory", "machine", f"memory.{name}", number, origin)
 
 
 _BOOT_OPTIONS = {
