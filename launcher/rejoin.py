@@ -12,6 +12,7 @@ from launcher.host.runtime import adopt, list_machines
 from launcher.host.state import start_time
 from launcher.plan.kept import restore_plan
 from launcher.process import Deadlines
+from launcher.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,9 +159,21 @@ async def verify(machine: Machine) -> Report:
         before = monitor.commands, monitor.bytes_sent
         seen = await observe(plan, monitor, Capabilities({"query-qmp-schema": commands}))
         sent = monitor.commands - before[0], monitor.bytes_sent - before[1]
+        speed = await _speed(machine, plan, monitor)
     finally:
         await monitor.close()
-    return judge(plan, seen, log_lines(machine.path), *sent)
+    return replace(judge(plan, seen, log_lines(machine.path), *sent), speed=speed)
+
+
+async def _speed(machine: Machine, plan: Plan, monitor: Monitor) -> tuple[bool | None, str] | None:
+    """Whether a guest under KVM has run natively so far; None under other accelerators."""
+    if plan.accel != "kvm" or machine.pid is None:
+        return None
+    from launcher.host.guest_time import judge_guest_time, read_thread_times
+
+    vcpus = [cpu["thread-id"] for cpu in await monitor.execute("query-cpus-fast")]
+    verdict = judge_guest_time({}, read_thread_times(machine.pid), vcpus)
+    return verdict.native, verdict.reason
 
 
 def log_lines(folder: str) -> list[str]:

@@ -14,6 +14,7 @@ from launcher.cli.terminal import Keys, Screen, is_ours
 from launcher.diagnose import died
 from launcher.errors import LauncherError, MonitorError, QEMUError
 from launcher.process import describe_exit
+from launcher.record import replace
 from launcher.start import attach, refuse
 
 TYPE_CHECKING = False
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 #: Seconds for the last bytes of a console whose machine has ended.
 _LAST_WORDS = 2.0
+#: Seconds in which a guest that boots has used its CPU enough for a verdict; an idle one has not,
+#: and nobody need be told.
+_SPEED_WITHIN = 10.0
 
 
 class Session:
@@ -167,10 +171,29 @@ class Session:
         await machine.monitor.close()
         machine.resources.release(keep_directory=True)
 
+    async def _watch_speed(self, machine: Machine) -> None:
+        """Warn when the kernel interprets a guest that was to run on the CPU.
+
+        `query-kvm` says enabled in both cases, and a guest seems to hang.
+        """
+        from launcher.speed import watch_speed
+
+        try:
+            verdict = await watch_speed(machine, _SPEED_WITHIN)
+        except QEMUError:
+            return  # it ended; who waits for it says why
+        assert self._report is not None
+        self._report = replace(self._report, speed=(verdict.native, verdict.reason))
+        if verdict.native is False:
+            note(f"warning: {machine.plan.name} is not at native speed: {verdict.reason}")
+        if self.options.report:
+            write_report(self._report, self.options.report)
+
     async def _attend(self, machine: Machine) -> int:
         """Resume, show the console, and wait for the first reason to end."""
         # With --format json stdout is the report's alone.
         screen = Screen(1 if self.options.format == "text" else 2)
+        watching: asyncio.Future[None] | None = None
         try:
             with self._keys(machine):
                 if machine.consoles:
@@ -179,6 +202,8 @@ class Session:
                 if self._stop.is_set():
                     return self._status
                 await machine.resume()
+                if machine.plan.accel == "kvm":
+                    watching = asyncio.ensure_future(self._watch_speed(machine))
                 status = await self._wait(machine, screen)
                 if machine.consoles:
                     await machine.console.wait_closed(_LAST_WORDS)
@@ -191,6 +216,10 @@ class Session:
                 raise BrokenPipeError
             return status
         finally:
+            if watching is not None:
+                watching.cancel()
+                # With its error, if it could not write the report: the machine ran all the same.
+                await asyncio.gather(watching, return_exceptions=True)
             screen.close()
 
     def _keys(self, machine: Machine) -> AbstractContextManager[Any]:

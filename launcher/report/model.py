@@ -52,6 +52,9 @@ class Report:
     #: QMP commands and request bytes of the verification
     commands: int = 0
     request_bytes: int = 0
+    #: under KVM, whether the guest runs natively, and why that is the verdict; None when nobody
+    #: has looked, as before the guest runs
+    speed: tuple[bool | None, str] | None = None
 
     @property
     def counts(self) -> dict[str, int]:

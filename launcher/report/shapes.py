@@ -76,6 +76,9 @@ def report_json(report: Report) -> dict[str, Any]:
         "counts": report.counts,
         "values": [judged_json(one) for one in report.judged],
         "complaints": list(report.complaints),
+        "speed": None
+        if report.speed is None
+        else {"native": report.speed[0], "reason": report.speed[1]},
         "unplanned": list(report.plan.unplanned),
         "omitted": plan_json(report.plan, [])["omitted"],
         "stats": {"commands": report.commands, "request_bytes": report.request_bytes},

@@ -76,6 +76,8 @@ def report_text(report: Report, *, color: bool = False) -> str:
         parts.append(table(rows, head, _MARKS if color else {}))
     if plan.platform == "native":
         parts.append("platform native: nothing was pinned")
+    if report.speed is not None and report.speed[0] is False:
+        parts.append(f"not at native speed: {report.speed[1]}")
     parts += [f"QEMU complained: {printable(line)}" for line in report.complaints]
     if plan.unplanned:
         parts.append(f"not planned, not verified: {printable(' '.join(plan.unplanned))}")

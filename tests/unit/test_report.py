@@ -234,6 +234,14 @@ def test_report_as_json(report):
     assert {"name", "qemu", "platform", "machine", "accel"} <= set(found)
 
 
+@pytest.mark.parametrize(("native", "told"), [(False, True), (True, False), (None, False)])
+def test_a_guest_that_is_interpreted_is_told(report, native, told):
+    seen = replace(report, speed=(native, "1 tick of 900"))
+    assert report_json(seen)["speed"] == {"native": native, "reason": "1 tick of 900"}
+    assert ("not at native speed: 1 tick of 900" in report_text(seen)) is told
+    assert report_json(report)["speed"] is None
+
+
 def test_report_as_junit(report):
     root = ET.fromstring(report_junit(report))
     assert root.attrib == {"name": "web", "tests": "5", "failures": "2", "skipped": "1"}
