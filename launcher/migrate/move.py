@@ -258,7 +258,9 @@ class Move:
         with suppress(LauncherError):
             await self.destination.close()
         with suppress(OSError, LauncherError):
-            self.stream.transport.close()
+            if stream.begun:
+                stream.transport.discard()
+            stream.transport.close()
         self._guest = ""
         if dead and self.source.process.poll() is None:
             with suppress(LauncherError, TimeoutError):

@@ -185,6 +185,11 @@ class Transport:
                 os.close(fd)
         await machine.monitor.execute(command, arguments(capabilities, command, via))
 
+    def discard(self) -> None:
+        """Remove a file that holds a part of a guest, or one that went on elsewhere."""
+        if self.via.kind == "file" and os.path.isfile(self.via.path):
+            os.unlink(self.via.path)
+
     def close(self) -> None:
         """Undo what was made; a file that the caller named stays."""
         for fd in self._fds:
