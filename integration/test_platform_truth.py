@@ -137,7 +137,8 @@ class Known:
         if family == "chardev":
             root = self.members(self.schema["chardev-add"]["arg-type"])["backend"]
         else:
-            command = {"netdev": "netdev_add", "blockdev": "blockdev-add"}[family]
+            commands = {"netdev": "netdev_add", "blockdev": "blockdev-add"}
+            command = {**commands, "export": "block-export-add"}[family]
             root = self.schema[command]["arg-type"]
         found = {"*": set(self.members(root))}
         for variant in self.schema[root]["variants"]:

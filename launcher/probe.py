@@ -141,6 +141,27 @@ async def replies_of(
     fresh = replies is None
     if replies is None:
         replies = await ask_throwaway(binary, _everything, hazards)
+    if await _complete(binary, replies, types) or fresh:
+        keep_replies(binary, replies)
+    return replies
+
+
+async def fresh_replies(
+    binary: str, types: Iterable[str] = (), hazards: Collection[str] = ()
+) -> Replies:
+    """As `replies_of`, asked now: nothing that was kept is looked at, and nothing is kept.
+
+    Raises:
+        LaunchError: the binary did not start, or is not QEMU.
+        MonitorError: it did not answer in time.
+    """
+    replies: Replies = await ask_throwaway(binary, _everything, hazards)
+    await _complete(binary, replies, types)
+    return replies
+
+
+async def _complete(binary: str, replies: Replies, types: Iterable[str]) -> bool:
+    """Add the properties of `types` to `replies`; whether there was anything to add."""
     missing = _missing(replies, types)
     if missing:
         try:
@@ -155,9 +176,7 @@ async def replies_of(
                 except QEMUError:
                     _merge(more, {"qom-list-properties": {one: []}})
         _merge(replies, more)
-    if fresh or missing:
-        keep_replies(binary, replies)
-    return replies
+    return bool(missing)
 
 
 def _missing(replies: Replies, types: Iterable[str]) -> list[str]:
@@ -177,23 +196,32 @@ def tool_of(binary: str) -> str:
     return "qemu-storage-daemon" if "storage-daemon" in name else "qemu-system"
 
 
-def _argv(binary: str) -> list[str]:
+def _argv(binary: str, machine: str, words: Iterable[str]) -> list[str]:
     chardev = "socket,id=qmp,fd=3"
     if tool_of(binary) == "qemu-storage-daemon":
-        return [binary, "--chardev", chardev, "--monitor", "chardev=qmp"]
+        return [binary, "--chardev", chardev, "--monitor", "chardev=qmp", *words]
     return [
-        *(binary, "-no-user-config", "-nodefaults", "-display", "none", "-machine", "none", "-S"),
-        *("-chardev", chardev, "-qmp", "chardev:qmp"),
+        *(binary, "-no-user-config", "-nodefaults", "-display", "none", "-machine", machine, "-S"),
+        *("-chardev", chardev, "-qmp", "chardev:qmp", *words),
     ]
 
 
-async def ask_throwaway(binary: str, questions: Any, about: Collection[Any]) -> Any:
-    """Run one throw-away QEMU with `-machine none` and put `questions` to it.
+async def ask_throwaway(
+    binary: str,
+    questions: Any,
+    about: Collection[Any],
+    *,
+    machine: str = "none",
+    words: Iterable[str] = (),
+) -> Any:
+    """Run one throw-away QEMU, by default with `-machine none`, and put `questions` to it.
 
     Args:
         binary: absolute path.
         questions: `async (monitor, about, tool) -> answer`.
         about: passed on.
+        machine: its machine type, with properties as `-machine` takes them.
+        words: further words of its command line.
 
     Raises:
         LaunchError: the binary did not start, or is not QEMU.
@@ -206,7 +234,7 @@ async def ask_throwaway(binary: str, questions: Any, about: Collection[Any]) -> 
     from launcher.process import spawn
 
     ours, theirs = socket.socketpair()
-    argv = _argv(binary)
+    argv = _argv(binary, machine, words)
     try:
         try:
             process = spawn(argv, fds={3: theirs.fileno()}, env=dict(os.environ), tie=True)

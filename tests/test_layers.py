@@ -26,13 +26,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("profiles",),
     ("plan",),
     ("command", "report"),
-    ("locks",),
+    ("locks", "drift"),
     ("preflight",),
     # below: the pure core; above: what touches the world
     ("files", "cache"),
     ("data", "lock_files", "plan_cache", "host", "process", "monitor", "console"),
     ("probe", "verify"),
-    ("prepare",),
+    ("prepare", "survey"),
     ("rejoin",),
     ("diagnose", "ends"),
     ("migrate",),
@@ -47,7 +47,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 #: Rooms whose modules take values and give values.
 PURE = (
     *("record", "errors", "flat", "display", "nodes", "qapi", "platforms", "capabilities", "index"),
-    *("profiles", "plan", "command", "report", "locks", "preflight"),
+    *("profiles", "plan", "command", "report", "locks", "preflight", "drift"),
 )
 #: What a pure room may not import. `os` is allowed for `os.path` alone, on which names of files
 #: are put together.

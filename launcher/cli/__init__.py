@@ -10,8 +10,8 @@
     session.py    one `run`, from the spawned QEMU to its end
     reports.py    the file of `--report`
 
-The verbs are in run.py, plan.py, check.py, verify.py, platforms.py, host.py, schema.py, machines.py
-(ps, stop) and talk.py (console, qmp).
+The verbs are in run.py, plan.py, check.py, verify.py, platforms.py, host.py, schema.py, drift.py
+(drift, record), machines.py (ps, stop) and talk.py (console, qmp).
 
 No traceback reaches a user: `main` turns whatever is raised into lines and an exit status.
 """

@@ -16,7 +16,7 @@ from launcher.prepare import choose_platform, parse_setting
 from launcher.profiles import Profile, parse_profile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-REPLIES = os.path.join(ROOT, "tests", "data", "replies")
+RECORDED = os.path.join(ROOT, "launcher", "recorded")
 
 #: The releases that are recorded; README.md in the folder says how.
 RELEASES = ("5.2", "7.2", "10.0", "11.1")
@@ -29,11 +29,22 @@ KVM_WORKS = (True, "")
 KVM_TRAP = (False, "runs guest code 40 times slower than native: /dev/kvm is emulated")
 
 
+#: What a record holds besides the answers to the launcher's probe.
+NOT_ASKED = ("format", "help", "machines", "readings")
+
+
+@cache
+def record_of(name: str) -> dict:
+    """A whole record, `qemu-7.2` or `qsd-7.2`."""
+    with open(os.path.join(RECORDED, f"{name}_x86_64.json"), encoding="utf-8") as file:
+        return json.load(file)
+
+
 @cache
 def replies_of(release: str, tool: str = "qemu-system") -> dict:
     kind = "qsd" if tool == "qemu-storage-daemon" else "qemu"
-    with open(os.path.join(REPLIES, f"{kind}-{release}_x86_64.json"), encoding="utf-8") as file:
-        return json.load(file)
+    record = record_of(f"{kind}-{release}")
+    return {command: answer for command, answer in record.items() if command not in NOT_ASKED}
 
 
 @cache

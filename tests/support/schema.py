@@ -155,7 +155,7 @@ class _Judge:
     def _properties(self, command: str, kind: str, members: dict) -> list[str]:
         listed = self.replies[command].get(kind)
         if listed is None:
-            return [f"{kind} is not recorded: add it to scripts/record-replies"]
+            return [f"{kind} is not recorded: add it to DEVICES in launcher/survey/whole.py"]
         types = {p["name"]: p["type"] for p in listed}
         found = []
         for name, value in members.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import os
 
 import pytest
 
@@ -20,7 +19,7 @@ from launcher.platforms.hosts import FORMAT, read_hosts
 from launcher.platforms.meet import FEATURES, meet
 from launcher.platforms.meet_text import meeting_json, meeting_yaml
 from tests.support.goldens import Goldens, orphans
-from tests.support.records import catalogue
+from tests.support.records import catalogue, replies_of
 from tests.support.render import error_golden
 
 pytestmark = pytest.mark.hermetic
@@ -300,9 +299,7 @@ def test_cpu_data_hold_together():
 
 def test_models_are_in_the_recorded_releases_that_the_data_say():
     for release in ("5.2", "7.2", "10.0", "11.1"):
-        path = os.path.join("tests", "data", "replies", f"qemu-{release}_x86_64.json")
-        with open(path, encoding="utf-8") as file:
-            types = set(json.load(file)["qom-list-types"])
+        types = set(replies_of(release)["qom-list-types"])
         for model in load_cpus("x86_64").models:
             since = tuple(int(n) for n in str(model.qemu).split("."))
             known = since <= tuple(int(n) for n in release.split("."))
