@@ -89,31 +89,21 @@ def _size(side: Side) -> int | None:
 def _planned(pair: Pair, here: Ram, there: Ram | None) -> Iterator[Finding]:
     if there is None or here.name != there.name:
         cures = _name_cures(pair, here, there)
-        yield _name_finding(pair, here.name, there.name if there else None, there, cures)
+        yield _name_finding(pair, here.name, there.name if there else None, cures)
     elif None not in (here.size, there.size) and here.size != there.size:
         yield _size_finding(pair, here.name, here.size or 0, there.size or 0)
 
 
 def _name_finding(
-    pair: Pair, source: str, destination: str | None, ram: Ram | None, cures: tuple[Cure, ...]
+    pair: Pair, source: str, destination: str | None, cures: tuple[Cure, ...]
 ) -> Finding:
-    backend = ram.backend if ram is not None else None
-    kind = backend.type if backend is not None else "machine"
-    key = backend.id if backend is not None else "machine"
-    family = "object" if backend is not None else "machine"
     there = f"is called {destination!r} there" if destination else "is not there"
     what = f"RAM block {source!r} of the source {there}"
-    return pair.finding(
-        "ram-name",
-        what,
-        (source, destination),
-        subject=(family, kind, key, _property(cures)),
-        cures=cures,
-    )
-
-
-def _property(cures: tuple[Cure, ...]) -> str:
-    return next((cure.property for cure in cures if cure.property), "memory-backend")
+    usual = ("machine", pair.destination.machine, "machine", "memory-backend")
+    named = [(cure.family, cure.type, cure.id, cure.property) for cure in cures if cure.property]
+    subject = named[0] if named else usual
+    values = (source, destination)
+    return pair.finding("ram-name", what, values, subject=subject, cures=cures)
 
 
 def _name_cures(pair: Pair, here: Ram, there: Ram | None) -> tuple[Cure, ...]:
@@ -149,12 +139,11 @@ def _fields(cure: Cure) -> dict[str, str]:
 
 def _spelling_cures(pair: Pair, here: Ram, there: Ram) -> Iterator[Cure]:
     """One is `ram`, the other `/objects/ram`: either end can be made to write as the other."""
-    backend = there.backend or here.backend
-    if backend is not None:
-        subject = ("object", backend.type, backend.id, _CANONICAL)
-        given = [e.backend.members for e in (here, there) if e.backend is not None]
-        if not any(_CANONICAL in members for members in given):
-            yield from platform_cures(pair, subject, "off")
+    backends = [ram.backend for ram in (there, here) if ram.backend is not None]
+    if not any(_CANONICAL in backend.members for backend in backends):
+        # The machine type's own block has no path, so one of the two has a backend.
+        subject = ("object", backends[0].type, backends[0].id, _CANONICAL)
+        yield from platform_cures(pair, subject, "off")
     if there.backend is not None:
         value = "on" if here.name.startswith("/") else "off"
         subject = ("object", there.backend.type, there.backend.id, _CANONICAL)
@@ -189,7 +178,7 @@ def _told(pair: Pair) -> list[Finding]:
             here = planned.get(name)
             there = others.pop(0) if here is not None and others else None
             cures = _name_cures(pair, here, there) if here is not None else ()
-            found.append(_name_finding(pair, name, there.name if there else None, there, cures))
+            found.append(_name_finding(pair, name, there.name if there else None, cures))
         elif block.used != other.used and (other.total == other.used or block.used > other.total):
             found.append(_size_finding(pair, name, block.used, other.used))
     return found

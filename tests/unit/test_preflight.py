@@ -1,0 +1,978 @@
+"""What two ends of a migration must agree on: pure, on plans for recorded binaries.
+
+Whether QEMU agrees is in integration/test_preflight.py, where every one of these migrates.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+import pytest
+
+from launcher.data import folder
+from launcher.errors import InputError, InputErrors, Place
+from launcher.files import parse_yaml, read_yaml
+from launcher.nodes import Mapping, from_python
+from launcher.platforms import parse_version
+from launcher.platforms.migration import read_rules
+from launcher.platforms.rules import Knowledge, floor, holds, machine_release, matching, worth
+from launcher.platforms.versions import ALWAYS, Range
+from launcher.preflight import (
+    Block,
+    Cure,
+    Finding,
+    Side,
+    breaks,
+    counts,
+    explain,
+    findings_text,
+    preflight,
+    side_of_facts,
+    side_of_json,
+    side_of_lock,
+    side_of_plan,
+)
+from launcher.preflight.options import as_words, entries_of_argv, flat, parse_keyval
+from launcher.record import replace
+from launcher.report import Judged, Report, plan_json
+from tests.support.records import capabilities_of, catalogue, plan_of, profile_from
+
+RULES = os.path.join(folder(), "migration.yaml")
+MICROVM = {"machine": {"type": "microvm", "acpi": "off"}, "memory": "64MiB"}
+
+
+@cache
+def know() -> Knowledge:
+    return Knowledge(catalogue(), read_rules(read_yaml(RULES)))
+
+
+def plan(profile: dict, release: str, platform: str = "native", **named: object):
+    tree = from_python({"name": "x", "accel": "tcg", **profile}, Place("p.yaml"))
+    assert isinstance(tree, Mapping)
+    return plan_of(profile_from(tree, platform=platform), release, **named)
+
+
+def side(profile: dict, release: str = "10.0", platform: str = "native", **known: object) -> Side:
+    made = plan(profile, release, platform)
+    facts = known.pop("facts", None)
+    return replace(side_of_plan(made, capabilities_of(release), facts=facts), **known)
+
+
+def q35(release: str = "7.2", **more: object) -> dict:
+    return {"machine": f"pc-q35-{release}", "memory": "64MiB", **more}
+
+
+def compare(source: Side, destination: Side, via: str = "") -> dict[tuple[str, str], Finding]:
+    return {(f.code, f.property): f for f in preflight(source, destination, know(), via)}
+
+
+def broken(source: Side, destination: Side) -> set[tuple[str, str]]:
+    return {(f.code, f.property) for f in breaks(preflight(source, destination, know()))}
+
+
+def texts(finding: Finding) -> list[str]:
+    return [cure.text for cure in finding.cures]
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+
+def test_a_message_that_the_destination_does_not_know():
+    found = compare(side(MICROVM, "10.0"), side(MICROVM, "7.2"))
+    finding = found["setting", "send-switchover-start"]
+    assert (finding.severity, finding.source, finding.destination) == ("breaks", "on", "off")
+    assert finding.words == "MIG_CMD 0xb unknown (len 0x0)"
+    assert texts(finding) == [
+        "platform: debian-12 at both ends",
+        "migration.properties.send-switchover-start: off at the source",
+    ]
+    assert finding.as_json()["cures"][0]["platform"] == "debian-12"
+    # The other way round both forms are understood; and a platform mends it.
+    assert broken(side(MICROVM, "7.2"), side(MICROVM, "10.0")) == set()
+    assert broken(*(side(MICROVM, r, "debian-12") for r in ("10.0", "7.2"))) == set()
+
+
+def test_a_versioned_machine_type_keeps_the_stream_as_it_was():
+    for a, b in (("7.2", "11.1"), ("11.1", "7.2"), ("11.1", "5.2")):
+        release = "5.2" if "5.2" in (a, b) else "7.2"
+        assert preflight(side(q35(release), a), side(q35(release), b), know()) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "destination", "severity"),
+    [
+        ("multifd", "on", "off", "breaks"),
+        ("multifd", "off", "on", "breaks"),
+        ("postcopy-ram", "on", "off", "breaks"),
+        ("postcopy-ram", "off", "on", "harmless"),
+        ("x-ignore-shared", "off", "on", "breaks"),
+        ("xbzrle", "on", "off", "harmless"),
+        ("dirty-bitmaps", "on", "off", "risks"),
+    ],
+)
+def test_a_capability_at_one_end(name, source, destination, severity):
+    ends = [
+        side({**q35(), "migration": {"capabilities": {name: state}}})
+        for state in (source, destination)
+    ]
+    assert compare(*ends)["setting", name].severity == severity
+
+
+def test_parameters_of_multifd_matter_with_multifd_only():
+    def end(count: int, state: str) -> Side:
+        settings = {"capabilities": {"multifd": state}, "parameters": {"multifd-channels": count}}
+        return side(
+            {**q35(), "uuid": "1" * 8 + "-1111" * 3 + "-" + "1" * 12, "migration": settings}
+        )
+
+    finding = compare(end(4, "on"), end(2, "on"))["setting", "multifd-channels"]
+    assert texts(finding) == ["migration.parameters.multifd-channels: 4 at the destination"]
+    assert (
+        compare(end(4, "off"), end(2, "off"))["setting", "multifd-channels"].severity == "harmless"
+    )
+
+
+def test_what_the_user_set_is_not_mended_by_a_platform():
+    forced = {**q35(), "migration": {"properties": {"send-switchover-start": "on"}}}
+    finding = compare(side(forced), side(q35(), "7.2"))["setting", "send-switchover-start"]
+    assert [cure.platform for cure in finding.cures] == [""]
+
+
+def test_globals_among_raw_arguments_count():
+    raw = {**MICROVM, "extra-args": ["-global", "migration.send-switchover-start=off"]}
+    assert broken(side(raw, "10.0"), side(MICROVM, "7.2")) == set()
+
+
+def test_one_platform_for_all_that_breaks():
+    settings = {"migration": {"capabilities": {"multifd": "on"}}}
+    ends = [side(MICROVM | settings, r) for r in ("10.0", "7.2")]
+    named = {c.platform for f in breaks(preflight(*ends, know())) for c in f.cures if c.platform}
+    assert named == {"debian-12"}
+    # A distribution that an end has already is preferred.
+    ends = [replace(end, platform="rhel-9.6") for end in ends]
+    named = {c.platform for f in breaks(preflight(*ends, know())) for c in f.cures if c.platform}
+    assert named == {"rhel-9.2"}
+
+
+def test_a_platform_newer_than_a_kernel_is_not_named():
+    facts = {"kernel": {"release": "5.14.0-284.el9"}, "features": {}}
+    ends = [side(MICROVM, "10.0", facts=facts), side(MICROVM, "7.2", facts=facts)]
+    finding = compare(*ends)["setting", "send-switchover-start"]
+    assert finding.cures[0].platform == "debian-11"
+
+
+# -- what the machine is --------------------------------------------------------------------------
+
+
+def test_an_alias_means_another_machine_type_on_another_release():
+    finding = compare(
+        side({"machine": "q35", "memory": "64MiB"}, "7.2", asked="q35"),
+        side({"machine": "q35", "memory": "64MiB"}, "10.0", asked="q35"),
+    )["machine-type", "type"]
+    assert "pc-q35-7.2 (q35)" in finding.message
+    assert texts(finding) == ["machine.type: pc-q35-7.2 at the destination"]
+    back = compare(
+        side({"machine": "q35", "memory": "64MiB"}, "10.0"),
+        side({"machine": "q35", "memory": "64MiB"}, "7.2"),
+    )["machine-type", "type"]
+    assert texts(back) == ["machine.type: pc-q35-7.2 at the source"]
+
+
+def test_an_end_without_a_machine_is_compared_as_far_as_it_goes():
+    assert compare(side(q35()), replace(side(q35()), machine="")) == {}
+
+
+def test_a_machine_type_that_the_destination_lacks():
+    source = side(q35("3.1"), "10.0")
+    lacks = replace(side(q35(), "11.1"), machine="pc-q35-3.1")
+    finding = compare(source, lacks)["machine-missing", "type"]
+    assert texts(finding) == ["machine.type: pc-q35-10.0 at both ends"]
+    strange = replace(lacks, machine="strange")
+    assert (
+        compare(replace(source, machine="strange"), strange)["machine-missing", "type"].cures == ()
+    )
+
+
+def test_an_end_that_cannot_be_planned():
+    good = side(q35("10.0"), "10.0")
+    bad = Side(
+        "old", None, "pc-q35-10.0", (), {}, {}, {}, trouble="no such", trouble_code="machine"
+    )
+    bad = replace(bad, machines=frozenset(("pc-q35-5.2", "pc-q35-7.2")))
+    finding = compare(good, bad)["machine-missing", "type"]
+    assert texts(finding) == ["machine.type: pc-q35-7.2 at both ends"]
+    assert compare(bad, good)["machine-missing", "type"].severity == "breaks"
+    alone = replace(bad, machines=frozenset(("microvm",)))
+    assert compare(good, alone)["machine-missing", "type"].cures == ()
+    other = replace(bad, trouble_code="runability", machines=None)
+    assert compare(good, other)["cannot-start", ""].cures == ()
+
+
+def test_cpus_memory_and_uuid():
+    source = side(q35(smp=2, cpu="max", uuid="2" * 8 + "-2222" * 3 + "-" + "2" * 12))
+    other = side(q35(memory="128MiB", cpu="qemu64", uuid="1" * 8 + "-1111" * 3 + "-" + "1" * 12))
+    assert broken(source, other) == {("cpus-fewer", "cpus"), ("ram-size", "size")}
+    assert compare(other, source)["cpus-more", "cpus"].severity == "risks"
+    assert compare(source, other)["cpu-model", "model"].severity == "risks"
+    assert "not set" in compare(side(q35()), source)["cpu-model", "model"].message
+    # The UUID is compared with validate-uuid, and by each channel of multifd.
+    for name, code in (("validate-uuid", "uuid"), ("multifd", "uuid-channels")):
+        more = {(family, name): "on" for family in ("migration-capability",)}
+        ends = [replace(s, settings={**s.settings, **more}) for s in (source, other)]
+        assert (code, "uuid") in broken(*ends)
+        same = [ends[0], replace(ends[1], entries=ends[0].entries)]
+        assert (code, "uuid") not in broken(*same)
+
+
+def test_a_uuid_that_each_start_draws():
+    settings = {("migration-capability", "multifd"): "on"}
+    end = side(q35())
+    bare = tuple(entry for entry in end.entries if entry.family != "uuid")
+    end = replace(end, entries=bare, settings=settings, draws_uuid=True)
+    assert compare(end, end)["uuid-drawn", "uuid"].severity == "risks"
+
+
+def test_topology_and_cpu_features():
+    found = compare(
+        side(q35(smp={"cpus": 2, "sockets": 2})), side(q35(smp={"cpus": 2, "cores": 2}))
+    )
+    assert found["property", "sockets"].severity == "risks"
+    models = [side(q35(cpu={"model": "qemu64", **more})) for more in ({}, {"avx": "on"})]
+    assert compare(*models)["property", "avx"].severity == "risks"
+
+
+def test_max_and_host_follow_release_and_host():
+    def end(release: str, *flags: str) -> Side:
+        facts = {"cpu": {"flags": " ".join(flags)}} if flags else None
+        return side(q35(cpu="max"), release, facts=facts)
+
+    assert compare(end("7.2"), end("10.0"))["cpu-follows", "model"].severity == "risks"
+    finding = compare(end("10.0", "avx", "sse"), end("10.0", "sse"))["cpu-follows", "model"]
+    assert "lacks avx" in finding.message
+    assert compare(end("10.0", "sse"), end("10.0", "sse")) == {}
+
+
+def test_another_accelerator():
+    end = side(q35())
+    assert compare(end, replace(end, accel="kvm"))["accel", "accel"].severity == "risks"
+
+
+def test_machine_properties():
+    def end(**more: object) -> Side:
+        return side({"machine": {"type": "pc-q35-7.2", **more}, "memory": "64MiB"})
+
+    assert compare(end(), end(pit="off"))["property", "pit"].severity == "breaks"
+    assert compare(end(pit="off"), end())["property", "pit"].severity == "risks"
+    assert compare(end(graphics="off"), end()) == {}
+    assert (
+        compare(end(**{"mem-merge": "off"}), end())["property", "mem-merge"].severity == "harmless"
+    )
+    finding = compare(end(), end(smm="off"))["property", "smm"]
+    assert finding.severity == "risks"
+    assert "by default" in finding.message
+    assert texts(finding) == ["machine.smm: off at the source"]
+    both = compare(end(smm="on"), end(smm="off"))["property", "smm"]
+    assert "to the stream" in both.message
+    assert texts(both) == ["machine.smm: on at the destination"]
+
+
+def test_slots_for_memory():
+    more = {"memory": {"size": "64MiB", "slots": 2, "maxmem": "1GiB"}}
+    found = compare(side(q35(**more)), side(q35()))
+    assert found["property", "slots"].severity == "breaks"
+    assert found["property", "maxmem"].severity == "risks"
+
+
+def test_machines_without_versions():
+    isapc = {"machine": "isapc", "memory": "64MiB"}
+    finding = compare(side(isapc, "10.0"), side(isapc, "7.2"))["property", "type"]
+    assert (finding.severity, finding.cures) == ("breaks", ())
+    assert "nothing cures it" in findings_text([finding])
+    gpu = MICROVM | {"devices": {"g": {"driver": "virtio-gpu-device"}}}
+    found = compare(side(gpu, "7.2"), side(gpu, "10.0"))
+    assert found["property", "x-scanout-vmstate-version"].severity == "breaks"
+
+
+# -- RAM ------------------------------------------------------------------------------------------
+
+
+def backed(kind: str, key: str, machine: str = "pc-q35-7.2", **more: object) -> dict:
+    backend = {"qom-type": f"memory-backend-{kind}", "size": 64 << 20, **more}
+    return {
+        "machine": {"type": machine, "memory-backend": key},
+        "extra-args": ["-m", "64"],
+        "objects": {key: backend},
+    }
+
+
+def plain(machine: str = "pc-q35-7.2") -> dict:
+    return {"machine": machine, "extra-args": ["-m", "64"]}
+
+
+CANONICAL = "x-use-canonical-path-for-ramblock-id"
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "cures"),
+    [
+        (
+            backed("ram", "mem0", "pc-q35-3.1"),
+            backed("memfd", "mem0", "pc-q35-3.1"),
+            [
+                "platform: debian-12 at both ends",
+                f"objects.mem0.{CANONICAL}: off at the destination",
+                f"objects.mem0.{CANONICAL}: on at the source",
+            ],
+        ),
+        (
+            backed("memfd", "mem0", "pc-q35-3.1"),
+            backed("ram", "mem0", "pc-q35-3.1"),
+            [
+                "platform: debian-12 at both ends",
+                f"objects.mem0.{CANONICAL}: on at the destination",
+                f"objects.mem0.{CANONICAL}: off at the source",
+            ],
+        ),
+        (
+            backed("ram", "mem0", **{CANONICAL: True}),
+            backed("memfd", "mem0"),
+            [
+                f"objects.mem0.{CANONICAL}: on at the destination",
+                f"objects.mem0.{CANONICAL}: off at the source",
+            ],
+        ),
+        (
+            plain("pc-q35-3.1"),
+            backed("memfd", "pc.ram", "pc-q35-3.1"),
+            [
+                "platform: debian-12 at both ends",
+                f"objects.pc.ram.{CANONICAL}: off at the destination",
+            ],
+        ),
+        (
+            plain(),
+            backed("memfd", "mem0"),
+            ["call the memory backend 'mem0' of the destination 'pc.ram'"],
+        ),
+        (
+            plain("pc-q35-3.1"),
+            backed("memfd", "mem0", "pc-q35-3.1"),
+            [
+                "call the memory backend 'mem0' of the destination 'pc.ram', and "
+                f"objects.pc.ram.{CANONICAL}: off at the destination"
+            ],
+        ),
+        (
+            backed("memfd", "mem0"),
+            plain(),
+            ["machine.memory-backend: mem0 at the destination"],
+        ),
+    ],
+)
+def test_names_of_ram_blocks(source, destination, cures):
+    release = "7.2" if "3.1" in str(source) else "10.0"
+    found = preflight(side(source, release), side(destination), know())
+    finding = next(f for f in found if f.code == "ram-name")
+    assert texts(finding) == cures
+    assert finding.severity == "breaks"
+
+
+def test_a_path_that_only_the_source_writes():
+    source = side(backed("memfd", "pc.ram", "pc-q35-3.1"), "7.2")
+    finding = compare(source, side(plain("pc-q35-3.1"), "10.0"))["ram-name", CANONICAL]
+    assert texts(finding) == [
+        "platform: debian-12 at both ends",
+        f"objects.pc.ram.{CANONICAL}: off at the source",
+    ]
+
+
+def test_names_of_ram_blocks_that_are_the_same():
+    for kinds in (("ram", "memfd"), ("memfd", "file")):
+        more = {"mem-path": "/tmp"}
+        ends = [
+            side(backed(kind, "mem0", **(more if kind == "file" else {})), "10.0") for kind in kinds
+        ]
+        assert broken(*ends) == set()
+
+
+def test_numa_and_dimms_have_blocks_of_their_own():
+    numa = {
+        "machine": "pc-q35-7.2",
+        "objects": {
+            "a": {"qom-type": "memory-backend-ram", "size": 64 << 20},
+            "b": {"qom-type": "memory-backend-ram", "size": 64 << 20},
+        },
+        "memory": {"size": "128MiB"},
+        "numa": [{"type": "node", "memdev": "a"}, {"type": "node", "memdev": "b"}],
+    }
+    assert compare(side(numa), side(numa)) == {}
+    only = {**numa, "numa": [{"type": "node", "memdev": "a"}], "memory": {"size": "64MiB"}}
+    only["objects"] = {"a": numa["objects"]["a"]}
+    finding = compare(side(numa), side(only))["ram-name", "memory-backend"]
+    assert (finding.source, finding.destination, finding.cures) == ("b", None, ())
+    dimm = {
+        **q35(memory={"size": "64MiB", "slots": 1, "maxmem": "1GiB"}),
+        "objects": {"d": {"qom-type": "memory-backend-ram", "size": 64 << 20}},
+        "devices": {"dimm": {"driver": "pc-dimm", "memdev": "d"}},
+    }
+    gone = {**dimm, "devices": {}, "objects": {}}
+    assert ("ram-name", "memory-backend") in broken(side(dimm), side(gone))
+    lost = side(dimm)
+    lost = replace(lost, entries=tuple(e for e in lost.entries if e.family != "object"))
+    assert ("ram-name", "memory-backend") in broken(side(dimm), lost)
+
+
+def test_blocks_as_qemu_tells_them():
+    end = side(q35())
+
+    def told(**blocks: Block) -> Side:
+        return replace(end, ram={name.replace("_", "."): block for name, block in blocks.items()})
+
+    ram, rom = Block(64 << 20, 64 << 20), Block(0x20000, 0x200000)
+    assert broken(told(ram=ram), told(ram=ram, vga=rom)) == set()
+    assert broken(told(ram=ram, acpi=rom), told(ram=ram, acpi=Block(0x30000, 0x200000))) == set()
+    finding = compare(
+        told(ram=ram, pc_bios=Block(0x10000, 0x10000)),
+        told(ram=ram, pc_bios=Block(0x20000, 0x20000)),
+    )["ram-size", "size"]
+    assert "0x10000" in finding.message
+    larger = told(ram=ram, acpi=Block(0x300000, 0x400000)), told(ram=ram, acpi=rom)
+    assert broken(*larger) == {("ram-size", "size")}
+    rom_lost = compare(told(ram=ram, pc_rom=rom), told(ram=ram))["ram-name", "memory-backend"]
+    assert rom_lost.cures == ()
+    # The planned blocks say what to rename.
+    other = replace(side({**backed("memfd", "mem0")}), ram={"mem0": ram})
+    assert texts(compare(told(ram=ram), other)["ram-name", "id"]) == [
+        "call the memory backend 'mem0' of the destination 'ram'"
+    ]
+    sizes = compare(told(**{"0000:00:01.0/x": rom}), told(**{"0000:00:01.0/x": Block(1, 1)}))
+    assert sizes["ram-size", "size"].cures == ()
+
+
+def test_a_missing_device_is_said_once():
+    source = side({**q35(), "devices": {"b": {"driver": "virtio-balloon-pci"}}})
+    rom = {"0000:00:01.0/virtio-balloon-pci.rom": Block(1, 1)}
+    ends = replace(source, ram=rom), replace(side(q35()), ram={})
+    assert broken(*ends) == {("device-missing", "")}
+
+
+def test_shared_memory_that_is_left_out_of_the_stream():
+    shared = {**backed("memfd", "mem0"), "migration": {"capabilities": {"x-ignore-shared": "on"}}}
+    for a, b, breaks_ in (("7.2", "10.0", True), ("10.0", "7.2", True), ("10.0", "11.1", False)):
+        assert (("property", "share") in broken(side(shared, a), side(shared, b))) is breaks_
+
+
+# -- devices --------------------------------------------------------------------------------------
+
+
+def devices(**members: dict) -> dict:
+    return {**q35(), "devices": members}
+
+
+BALLOON, RNG = {"driver": "virtio-balloon-pci"}, {"driver": "virtio-rng-pci"}
+
+
+def test_places_and_not_ids_tell_devices():
+    both = side(devices(b=BALLOON, r=RNG))
+    assert broken(both, side(devices(r=RNG, b=BALLOON))) == {("device-type", "addr")}
+    assert {f.code for f in preflight(both, side(devices(x=BALLOON, y=RNG)), know())} == {
+        "device-id"
+    }
+    assert (
+        broken(both, side(devices(b={**BALLOON, "addr": "01"}, r={**RNG, "addr": "02.0"}))) == set()
+    )
+    moved = compare(both, side(devices(b=BALLOON, r={**RNG, "addr": "05"})))
+    assert texts(moved["device-missing", "addr"]) == ["devices.r.addr: 02 at the destination"]
+    assert moved["device-extra", ""].severity == "risks"
+    assert compare(both, side(devices(b=BALLOON, r={**RNG, "addr": "zz"})))
+
+
+def test_devices_that_are_missing_or_more():
+    both, one = side(devices(b=BALLOON, r=RNG)), side(devices(b=BALLOON))
+    finding = compare(both, one)["device-missing", ""]
+    assert finding.source == "0000:00:02.0"
+    assert texts(finding) == ["add virtio-rng-pci r at the destination"]
+    assert compare(one, both)["device-extra", ""].severity == "risks"
+    other = compare(one, side(devices(r=RNG)))["device-type", "driver"]
+    assert texts(other) == ["devices.b.driver: virtio-balloon-pci at the destination"]
+    quiet = compare(side(devices(d={"driver": "isa-debug-exit"})), side(q35()))
+    assert quiet["device-stateless", ""].severity == "risks"
+
+
+def test_two_of_one_kind_that_changed_places():
+    found = preflight(
+        side(devices(a=BALLOON, b=BALLOON)), side(devices(b=BALLOON, a=BALLOON)), know()
+    )
+    assert {f.code for f in found} == {"device-swapped"}
+    nameless = replace(
+        side(q35()), entries=tuple(entries_of_argv(["-device", "virtio-balloon-pci"]))
+    )
+    named = replace(
+        nameless, entries=tuple(entries_of_argv(["-device", "virtio-balloon-pci,id=b"]))
+    )
+    assert compare(nameless, named) == {}
+
+
+def test_buses_are_told_by_the_place_of_their_device():
+    def end(*ports: str, bus: str, rng: dict = RNG) -> Side:
+        made = {name: {"driver": "pcie-root-port", "chassis": 1} for name in ports}
+        return side(devices(**made, r={**rng, "bus": bus}))
+
+    assert breaks(preflight(end("p1", bus="p1"), end("zz", bus="zz"), know())) == ()
+    assert ("device-missing", "addr") in broken(
+        end("p1", "p2", bus="p1"), end("p1", "p2", bus="p2")
+    )
+    assert breaks(preflight(end(bus="pcie.0"), side(devices(r=RNG)), know())) == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [
+        ({"k": {"driver": "usb-kbd"}, "t": {"driver": "usb-tablet"}},
+         {"t": {"driver": "usb-tablet"}, "k": {"driver": "usb-kbd"}}),
+        ({"k": {"driver": "usb-kbd", "port": "1"}}, {"k": {"driver": "usb-kbd", "port": "2"}}),
+        ({"d": {"driver": "scsi-hd", "scsi-id": 1}}, {"d": {"driver": "scsi-hd", "scsi-id": 3}}),
+        ({"p": {"driver": "virtconsole", "nr": 1}}, {"p": {"driver": "virtconsole", "nr": 2}}),
+    ],
+)  # fmt: skip
+def test_other_kinds_of_places(source, destination):
+    controllers = {"x": {"driver": "qemu-xhci"}, "s": {"driver": "virtio-scsi-pci"}}
+
+    def end(members: dict) -> Side:
+        entries = entries_of_argv(
+            word
+            for key, body in {**controllers, **members}.items()
+            for word in ("-device", ",".join([body["driver"], f"id={key}",
+                         *(f"{k}={v}" for k, v in body.items() if k != "driver")]))
+        )  # fmt: skip
+        return replace(side(q35()), entries=tuple(entries))
+
+    assert breaks(preflight(end(source), end(destination), know()))
+    assert breaks(preflight(end(source), end(source), know())) == ()
+
+
+def test_mmio_places_follow_the_order():
+    drivers = ("virtio-balloon-device", "virtio-keyboard-device")
+    ends = [
+        side(MICROVM | {"devices": {d[7]: {"driver": d} for d in order}})
+        for order in (drivers, drivers[::-1])
+    ]
+    assert {f.code for f in breaks(preflight(*ends, know()))} == {"device-type"}
+    finding = compare(*ends)["device-type", "driver"]
+    assert texts(finding) == ["give the devices of both ends in the same order"]
+
+
+def test_properties_of_devices():
+    def end(**more: object) -> Side:
+        return side(devices(b={**BALLOON, **more}))
+
+    assert compare(end(vectors=4), end(vectors=3))["property", "vectors"].severity == "breaks"
+    assert compare(end(rombar=1), end(rombar=0))["property", "rombar"].severity == "breaks"
+    assert compare(end(rombar=0), end(rombar=1))["property", "rombar"].severity == "harmless"
+    assert compare(end(), end(romfile="x"))["property", "romfile"].severity == "risks"
+    assert compare(end(**{"deflate-on-oom": "on"}), end())["property", "deflate-on-oom"].cures
+    disk = {"d": {"driver": "null-co", "size": 4096}}
+    nodes = [
+        side({**q35(), "blockdevs": {k: disk["d"]},
+              "devices": {"v": {"driver": "virtio-blk-pci", "drive": k}}})
+        for k in ("here", "there")
+    ]  # fmt: skip
+    assert compare(*nodes) == {}
+    with_bitmaps = [
+        replace(n, settings={("migration-capability", "dirty-bitmaps"): "on"}) for n in nodes
+    ]
+    assert compare(*with_bitmaps)["nodes", "node-name"].severity == "risks"
+    assert compare(with_bitmaps[0], with_bitmaps[0]) == {}
+
+
+def test_a_machine_type_that_nobody_knows_has_an_order_all_the_same():
+    end = replace(side(devices(b=BALLOON, r=RNG)), machine="strange", machines=None, ram_id="")
+    assert preflight(end, end, know()) == ()
+    moved = replace(end, entries=tuple(reversed(end.entries)))
+    assert breaks(preflight(end, moved, know()))
+
+
+# -- network --------------------------------------------------------------------------------------
+
+
+def users(*ids: str) -> dict:
+    return {**q35("5.2"), "extra-args": [w for i in ids for w in ("-netdev", f"user,id={i}")]}
+
+
+def test_user_networks_are_in_the_stream():
+    one, two = users("a"), users("a", "b")
+    assert ("slirp", "type") in broken(side(one, "7.2"), side(users(), "10.0"))
+    assert broken(side(users(), "7.2"), side(one, "10.0")) == set()
+    finding = compare(side(two, "10.0"), side(two, "7.2"))["slirp-second", "type"]
+    assert finding.cures == ()
+    assert broken(side(two, "7.2"), side(two, "10.0")) == set()
+    assert broken(side(two, "7.2"), side(one, "7.2")) == set()
+
+
+TAP = {"type": "tap", "ifname": "t0", "script": "no", "downscript": "no"}
+ALL = dict.fromkeys(("tun-vnet-hdr", "tun-ufo", "tun-uso", "tun-tunnel"), True)
+
+
+def tap(machine: str = "10.0", release: str = "10.0", netdev: dict | None = None, **lacks) -> Side:
+    features = {**ALL, **{f"tun-{name.replace('_', '-')}": state for name, state in lacks.items()}}
+    device = {"driver": "virtio-net-pci", "netdev": "n"}
+    profile = q35(machine) | {
+        "netdevs": {"n": {**TAP, **(netdev or {})}}, "devices": {"nic": device}
+    }  # fmt: skip
+    return side(profile, release, facts={"features": features})
+
+
+def test_offloads_that_the_destination_kernel_lacks():
+    finding = compare(tap(), tap(uso=False))["tap-feature", "host_uso"]
+    assert finding.words == "Features 0x… unsupported. Allowed features: 0x…"
+    assert texts(finding) == [
+        "platform: debian-12-backports at both ends",
+        "devices.nic: {host_uso: off, guest_uso4: off, guest_uso6: off} at both ends",
+    ]
+    assert broken(tap(uso=False), tap()) == set()
+    # A platform with an older floor takes it away at both ends.
+    off = [
+        replace(end, entries=tuple(
+            replace(e, members={**e.members, **dict.fromkeys(
+                ("host_uso", "guest_uso4", "guest_uso6"), "off")}) if e.family == "device" else e
+            for e in end.entries))
+        for end in (tap(), tap(uso=False))
+    ]  # fmt: skip
+    assert compare(*off) == {}
+    # Before 8.2 machine types QEMU does not ask for it.
+    assert broken(tap("7.2"), tap("7.2", uso=False)) == set()
+    assert broken(tap(), tap(tunnel=False)) == set()
+    found = broken(tap("11.1", "11.1"), tap("11.1", "11.1", tunnel=False, uso=False))
+    assert found == {("tap-feature", "host_tunnel"), ("tap-feature", "host_uso")}
+    assert texts(compare(tap(), tap(ufo=False))["tap-ufo", "vnet_hdr"]) == [
+        "netdevs.n.vnet_hdr: off at both ends"
+    ]
+    assert compare(tap(), tap(uso=None))["tap-unknown", "host_uso"].severity == "risks"
+    assert compare(tap(ufo=None), tap(ufo=None))["tap-unknown", "vnet_hdr"].severity == "risks"
+
+
+def test_headers_of_packets():
+    off = {"vnet_hdr": False}
+    assert texts(compare(tap(), tap(vnet_hdr=False))["tap-header", "vnet_hdr"]) == [
+        "netdevs.n.vnet_hdr: off at both ends"
+    ]
+    assert broken(tap(netdev=off), tap(netdev=off, ufo=False)) == set()
+    assert compare(tap(vnet_hdr=None), tap(netdev=off))["tap-unknown", "vnet_hdr"]
+    assert broken(tap(netdev={"vnet_hdr": True}), tap(netdev={"vnet_hdr": True})) == set()
+    user = side({**q35("10.0"), "netdevs": {"n": {"type": "user"}},
+                 "devices": {"nic": {"driver": "virtio-net-pci", "netdev": "n"}}})  # fmt: skip
+    assert texts(compare(tap(), user)["tap-header", "vnet_hdr"]) == [
+        "netdevs.n.vnet_hdr: off at the source"
+    ]
+    none = replace(user, entries=tuple(e for e in user.entries if e.family != "netdev"))
+    assert ("tap-header", "vnet_hdr") in broken(tap(), none)
+    assert broken(none, tap()) == set()
+
+
+def test_plans_of_unknown_hosts_say_nothing_of_their_kernels():
+    ends = [replace(tap(), features={}) for _ in range(2)]
+    assert preflight(*ends, know()) == ()
+
+
+def test_a_machine_of_unknown_release_offers_nothing_that_is_known():
+    ends = [replace(tap(uso=u), version=None, machine="microvm") for u in (True, False)]
+    assert ("tap-feature", "host_uso") not in broken(*ends)
+
+
+def test_queues():
+    finding = compare(tap(netdev={"queues": 2}), tap(netdev={"queues": 1}))["queues", "queues"]
+    assert texts(finding) == ["netdevs.n.queues: 2 at the destination"]
+
+
+# -- obstacles ------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_migrated_at_all():
+    agent = {"chardevs": {"v": {"backend": "qemu-vdagent"}}}
+    for machine, release, blocked in (
+        ("7.2", "7.2", True), ("10.0", "11.1", True), ("11.1", "11.1", False),
+    ):  # fmt: skip
+        end = side(q35(machine) | agent, release)
+        assert bool(breaks(preflight(end, end, know()))) is blocked
+    nvme = [side(devices(n={"driver": "nvme", "serial": "s"}), r) for r in ("10.0", "11.1")]
+    assert ("blocked", "") in broken(nvme[0], nvme[1])
+    assert ("blocked", "") not in broken(nvme[1], nvme[1])
+    assert texts(compare(*nvme)["blocked", ""]) == ["leave out nvme n"]
+
+
+def test_what_qemu_says_itself():
+    end = side(q35())
+    stuck = replace(end, blockers=("because",))
+    assert compare(stuck, end)["blocker", ""].severity == "breaks"
+    assert compare(end, stuck)["blocker-there", ""].severity == "harmless"
+
+
+def test_transports():
+    ends = side(q35(), "7.2"), side(q35(), "10.0")
+    found = preflight(*ends, know(), via="file")
+    assert [f.family for f in breaks(found)] == ["transport"]
+    assert [f.family for f in breaks(preflight(ends[1], ends[0], know(), via="file"))] == [
+        "transport"
+    ]
+    assert preflight(ends[1], ends[1], know(), via="file") == ()
+    assert preflight(*ends, know(), via="unix") == ()
+
+
+# -- where ends come from -------------------------------------------------------------------------
+
+
+def test_what_was_observed_wins_over_the_plan():
+    made = plan(q35(), "10.0", "debian-12")
+    judged = tuple(
+        Judged(v, "mismatch" if v.property in ("share", "send-switchover-start") else "match",
+               "off" if v.property == "share" else True, "")
+        for v in made.values
+    )  # fmt: skip
+    seen = side_of_plan(made, report=Report(made, judged, ()))
+    assert seen.find("object", "ram").members["share"] == "off"
+    assert seen.settings["migration-property", "send-switchover-start"] == "on"
+    assert seen.machines is None
+    assert seen.owner("object", "ram", "share") == "platform debian-12"
+
+
+def test_ends_from_json():
+    made = plan(q35(smp=2, migration={"capabilities": {"multifd": "on"}}), "10.0")
+    from launcher.command import render_standalone
+
+    document = plan_json(made, render_standalone(made, "/run/x"))
+    told = side_of_json(document, "a.json")
+    assert compare(told, side_of_plan(made)) == {}
+    assert told.one("smp").members["cpus"] == "2"
+    report = {k: v for k, v in document.items() if k != "argv"}
+    report["values"] = [
+        {**{k: v for k, v in row.items() if k != "value"}, "planned": row["value"],
+         "observed": row["value"], "verdict": verdict}
+        for row, verdict in zip(
+            report["values"], ["match", *["unobservable"] * len(report["values"])], strict=False
+        )
+    ] + [
+        {"family": "machine", "type": "cpu", "id": "machine", "property": "cpu.model",
+         "planned": "max", "observed": "max", "verdict": "match"},
+        {"family": "device", "type": "virtio-balloon-pci", "id": "b", "property": "vectors",
+         "planned": 2, "observed": 2, "verdict": "match"},
+        {"family": "device", "type": "x", "id": "c", "property": "y", "value": 1,
+         "written": {"property": "y", "value": 2}},
+    ]  # fmt: skip
+    partial = side_of_json(report, "b.json")
+    assert (partial.partial, partial.one("cpu").type) == (True, "max")
+    assert partial.find("device", "c").members == {"y": "2"}
+    other = replace(partial, entries=tuple(
+        replace(e, members={"vectors": "3"}) if e.id == "b" else e for e in partial.entries
+    ))  # fmt: skip
+    assert broken(partial, other) == {("property", "vectors")}
+    assert compare(partial, told).keys() == {("cpu-model", "model")}
+    for wrong in ({}, {"qemu": {}, "values": 1}, {"qemu": {}, "values": []}):
+        with pytest.raises(InputError, match="neither a plan nor a report"):
+            side_of_json(wrong, "c.json")
+
+
+LOCK = """
+qemu: {version: "10.0.2"}
+platform: {name: native}
+machine: {type: pc-q35-10.0, asked: q35, accel: tcg}
+host: {tun-uso: true, note: text}
+values: []
+given: {}
+"""
+
+
+def lock(**parts: object) -> dict:
+    row = {"family": "migration-capability", "type": "migration", "id": "migration",
+           "property": "multifd", "value": True, "origin": "profile", "observed": True}  # fmt: skip
+    values = [
+        row,
+        {"family": "machine", "type": "cpu", "id": "machine", "property": "cpu.model",
+         "value": "max", "origin": "profile"},
+        {"family": "object", "type": "memory-backend-memfd", "id": "ram", "property": "share",
+         "value": False, "origin": "platform x"},
+    ]  # fmt: skip
+    return {
+        "qemu": {"version": "10.0.2"},
+        "platform": {"name": "native"},
+        "machine": {"type": "pc-q35-10.0", "asked": "q35", "accel": "tcg"},
+        "host": {"tun-uso": True, "note": "text"},
+        "values": values,
+        "given": {
+            "machine": {"type": "q35", "memory-backend": "ram"},
+            "cpu": {"model": "max"},
+            "memory": {"size": "64MiB", "slots": "?"},
+            "objects": {"ram": {"qom-type": "memory-backend-memfd", "size": "67108864"}},
+            "devices": {"b": {"driver": "virtio-balloon-pci"}},
+            "boot": {"order": "c"},
+            "serial": ["console"],
+            "extra-args": ["-device", "virtio-rng-pci"],
+        },
+        "migration": {
+            "capabilities": {"multifd": True, "xbzrle": False},
+            "parameters": {"multifd-channels": 2},
+            "properties": {"send-switchover-start": "on"},
+            "compat": {"x-preempt-pre-7-2": "false"},
+            "ram-blocks": {"ram": {"used": 64 << 20, "total": 64 << 20}},
+        },
+        **parts,
+    }
+
+
+def test_ends_from_lock_files():
+    end = side_of_lock(lock(), "a.lock.yaml")
+    assert [e.type for e in end.of("device")] == [
+        "virtio-balloon-pci",
+        "isa-serial",
+        "virtio-rng-pci",
+    ]
+    assert end.find("object", "ram").members["share"] == "off"
+    assert end.features == {"tun-uso": True}
+    assert end.ram == {"ram": Block(64 << 20, 64 << 20)}
+    assert preflight(end, end, know()) == ()
+    old = {"migration": {"properties": {}}, "qemu": {"version": "7.2.22"}}
+    found = broken(end, side_of_lock(lock(**old), "b.lock.yaml"))
+    assert ("setting", "send-switchover-start") in found
+    bare = side_of_lock({**lock(), "migration": {}, "given": {}, "machine": {}}, "c.lock.yaml")
+    assert (bare.ram, bare.entries, bare.machine) == (None, (), "")
+
+
+def test_two_hosts():
+    facts = {"features": dict.fromkeys((*ALL, "kvm"), True), "cpu": {"flags": ["avx", "sse"]},
+             "kernel": {"release": "6.12.1"}}  # fmt: skip
+    less = {
+        "features": dict.fromkeys((*ALL, "kvm"), False),
+        "cpu": {"flags": ["sse"]},
+        "kernel": "6.1",
+    }
+    ends = side_of_facts(facts, "a"), side_of_facts(less, "b")
+    found = compare(*ends)
+    assert set(found) == {
+        ("host-offer", "host_uso"), ("host-offer", "host_tunnel"), ("host-offer", "vnet_hdr"),
+        ("host-lacks", "kvm"), ("host-cpu", "flags"),
+    }  # fmt: skip
+    assert found["host-offer", "host_uso"].cures[0].platform == "debian-12-backports"
+    assert all(f.severity == "risks" for f in found.values())
+    assert compare(*reversed(ends)) == {}
+    many = replace(ends[0], cpu_flags=frozenset(f"f{n}" for n in range(20)))
+    assert "and 12 more" in compare(many, ends[1])["host-cpu", "flags"].message
+
+
+def test_command_lines_are_read():
+    words = [
+        "-S", "-m", "size=1G,slots=2", "-smp", "sockets=2,cores=2", "-smp", "4", "-device",
+        '{"driver":"virtio-net-pci","id":"n","mq":true,"list":[1,{"a":2}]}', "-device", "{broken",
+        "-object", "secret,id=s,data=a,,b", "-serial", "none", "-serial", "stdio", "-uuid", "u",
+        "-name", "x", "-kernel", "k", "-m", "64", "-m", "64B", "-m", "much", "-netdev",
+    ]  # fmt: skip
+    found = entries_of_argv(words)
+    assert [e.members for e in found if e.family == "memory"] == [
+        {"size": str(1 << 30), "slots": "2"},
+        {"size": str(64 << 20)},
+        {"size": "64"},
+        {"size": "much"},
+    ]
+    assert [e.members["cpus"] for e in found if e.family == "smp"] == ["4", "4"]
+    device = next(e for e in found if e.id == "n")
+    assert device.members == {"mq": "on", "list.0": "1", "list.1.a": "2"}
+    assert next(e for e in found if e.family == "object").members == {"data": "a,b"}
+    assert sum(e.type == "isa-serial" for e in found) == 1
+    assert parse_keyval("a,,b=1,flag", "") == {"a,b": "1", "flag": "on"}
+    assert parse_keyval("a,", "head") == {"head": "a"}
+    assert (as_words(None), as_words("no"), as_words("yes")) == ("", "off", "on")
+    assert flat({"a": {"b": False}}) == {"a.b": "off"}
+
+
+# -- findings -------------------------------------------------------------------------------------
+
+
+def test_findings_are_counted_sorted_and_told_once():
+    found = preflight(side(MICROVM, "10.0"), side(MICROVM, "7.2"), know())
+    assert counts(found)["breaks"] == 1
+    assert findings_text(found).count("breaks:") == 1
+    assert "  or: " in findings_text(found)
+    bare = Finding("x", "risks", "", "", "", "", None, None, "differs")
+    assert findings_text([bare]) == "risks: differs"
+    assert Cure("both", "x").as_json() == {"end": "both", "text": "x"}
+
+
+def test_explaining_what_qemu_said():
+    found = preflight(side(MICROVM, "10.0"), side(MICROVM, "7.2"), know())
+    said = "qemu-system-x86_64: MIG_CMD 0xb unknown (len 0x0)\nload of migration failed"
+    assert [f.property for f in explain(found, said)] == ["send-switchover-start"]
+    assert explain(found, "something else") == ()
+    wordless = Finding("x", "breaks", "", "", "", "", None, None, "m", words="…")
+    assert explain([wordless], "anything") == ()
+
+
+# -- the data -------------------------------------------------------------------------------------
+
+
+def test_the_shipped_rules_hold_together():
+    rules = know().rules
+    for (family, kind), table in rules.properties.items():
+        for name, listed in table.items():
+            for rule in listed:
+                assert rule.ref, (family, kind, name)
+                assert rule.then, (family, kind, name)
+                assert rule.severity != "breaks" or rule.words or rule.cures, (family, kind, name)
+    for family, kind in rules.properties:
+        if family.startswith("migration-"):
+            assert kind == "migration"
+    assert all(fact.ref and fact.then for facts in rules.facts.values() for fact in facts)
+
+
+def test_every_setting_that_affects_migration_has_a_rule():
+    """A change of migration's own settings without a rule would be called harmless or unknown."""
+    for family, kind, name in {**catalogue().qemu, **catalogue().linux}:
+        if family.startswith("migration-"):
+            assert name in know().rules.properties[family, kind]
+
+
+def test_mistakes_in_rules_are_told_with_their_places():
+    text = """
+properties:
+  migration-property:
+    migration:
+      a b: [{severity: awful, then: x, ref: y, cure: {nowhere: "1"}}, plain]
+  strange: {}
+harmless: {machine: {"*": {x: }}}
+defaults: {machine: {"*": {x: [{qemu: {from: "9.0"}}]}}}
+blocked: {device: {nvme: [{qemu: {until: "1.0"}}, plain], other: plain}, more: plain}
+stateless: {}
+facts: {a: [{severity: risks, then: x, ref: y}, plain]}
+offers: {f: {code: x, since: nine}}
+machines: {pc: {ram: r, slot: x}}
+seats: {}
+instances: {user: {numbered: plain}}
+transports: {}
+more: {}
+"""
+    with pytest.raises(InputErrors) as caught:
+        read_rules(parse_yaml(text, "m.yaml"))
+    told = [m.message for m in caught.value.mistakes]
+    for words in (
+        "unknown key 'more'", "severity cannot be 'awful'", "there is no end 'nowhere'",
+        "unknown key 'strange'", "an entry of a b must be a mapping",
+        "the key 'words' is missing", "'nine' is not a release", "other must be a list",
+        "blocked more must be a mapping", "stateless must be a list", "numbered must be a mapping",
+    ):  # fmt: skip
+        assert any(words in one for one in told), (words, told)
+    with pytest.raises(InputErrors):
+        read_rules(parse_yaml("properties: plain\nblocked: plain\nfacts: plain", "m.yaml"))
+
+
+def test_releases_decide_what_nobody_sets():
+    version = parse_version("10.0")
+    key = ("migration-property", "migration", "send-switchover-start")
+    assert worth(catalogue(), key, "microvm", version) == "on"
+    assert worth(catalogue(), key, "pc-q35-7.2", version) == "off"
+    assert worth(catalogue(), key, "", parse_version("7.2")) == "off"
+    assert worth(catalogue(), key, "microvm", None) is None
+    assert worth(catalogue(), ("a", "b", "c"), "", version) is None
+    assert machine_release("pc-q35-rhel9.2.0") is None
+    assert str(floor("pc-q35-7.2", version)) == "7.2"
+    assert holds(ALWAYS, None)
+    assert not holds(Range(version), None)
+    tables = [("x", "a*"), ("x", "ab"), ("x", "*"), ("y", "ab")]
+    assert matching(tables, "x", "ab") == ["ab", "a*", "*"]
