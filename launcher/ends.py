@@ -135,7 +135,7 @@ def troubled_end(loaded: Loaded, error: LauncherError) -> Side:
     machines = frozenset(Capabilities(index).machines) if index is not None else None
     kind = loaded.profile.machine.get("type")
     return Side(
-        name=loaded.binary,
+        name=f"QEMU {Capabilities(index).version}" if index is not None else loaded.binary,
         version=None,
         machine=kind.text if isinstance(kind, Scalar) else "",
         entries=(),
@@ -145,6 +145,7 @@ def troubled_end(loaded: Loaded, error: LauncherError) -> Side:
         machines=machines,
         trouble=error.message,
         trouble_code=error.code,
+        trouble_hint=error.hint,
     )
 
 

@@ -160,15 +160,17 @@ def _document(name: str) -> Mapping[str, Any] | None:
         InputError: the file cannot be read, or is not what its first character promises.
     """
     from launcher.files import read_text
-    from launcher.qapi import parse_json
 
-    text = read_text(name, limit=_MOST).lstrip()
-    if not text.startswith("{"):
+    text = read_text(name, limit=_MOST)
+    if not text.lstrip().startswith("{"):
         return None
+    import json
+
     try:
-        found = parse_json(text)
-    except ValueError as error:
-        raise InputError(f"is not JSON: {error}", place=Place(name), code="preflight") from None
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        place = Place(name, error.lineno, error.colno)
+        raise InputError(f"is not JSON: {error.msg}", place=place, code="preflight") from None
     assert isinstance(found, dict)
     return found
 
@@ -192,6 +194,9 @@ def _profile_end(
 
     platform = getattr(options, f"{word}_platform") or options.platform
     loaded = load(Request(name, platform, getattr(options, word), tuple(options.set)))
+    if loaded.profile.tool != "qemu-system":
+        words = f"a profile of {loaded.profile.tool} has no guest that could migrate"
+        raise InputError(words, place=Place(name), code="preflight")
     facts = _facts(getattr(options, f"{word}_host"))
     try:
         prepared = prepare_now(loaded, ask_host=facts is None)

@@ -15,7 +15,7 @@ from launcher.preflight.findings import (
     worst_first,
 )
 from launcher.preflight.hosts import host_findings
-from launcher.preflight.identity import identity_findings
+from launcher.preflight.identity import identity_findings, trouble_findings
 from launcher.preflight.memory import memory_findings
 from launcher.preflight.network import network_findings
 from launcher.preflight.obstacles import obstacle_findings
@@ -42,6 +42,8 @@ def preflight(
     pair = Pair(source, destination, know, via)
     if not source.machine and not destination.machine and not source.entries:
         return worst_first(host_findings(pair))
+    if source.trouble or destination.trouble:
+        return worst_first(trouble_findings(pair))
     found = [*identity_findings(pair), *settings_findings(pair), *obstacle_findings(pair)]
     if source.machine and source.machine == destination.machine:
         devices = [*device_findings(pair), *network_findings(pair)]

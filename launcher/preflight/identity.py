@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 def identity_findings(pair: Pair) -> Iterator[Finding]:
     """Machine type, its properties, CPUs, memory and UUID."""
-    yield from _trouble(pair)
     yield from _machine_type(pair)
     here, there = pair.source.one("machine"), pair.destination.one("machine")
     if pair.source.machine == pair.destination.machine:
@@ -44,7 +43,8 @@ def _known(pair: Pair) -> list[str]:
     return [name for (family, _), table in tables.items() if family == "machine" for name in table]
 
 
-def _trouble(pair: Pair) -> Iterator[Finding]:
+def trouble_findings(pair: Pair) -> Iterator[Finding]:
+    """Ends that cannot be started, as their plans cannot be made; nothing else is known of them."""
     for word, side in (("source", pair.source), ("destination", pair.destination)):
         if not side.trouble:
             continue
@@ -52,7 +52,9 @@ def _trouble(pair: Pair) -> Iterator[Finding]:
         cures: tuple[Cure, ...] = ()
         subject = ("machine", side.machine, "machine", "type" if code == "machine-missing" else "")
         other = pair.destination if word == "source" else pair.source
-        if code == "machine-missing" and side.machines and other.machines:
+        if code == "cannot-start" and side.trouble_hint:
+            cures = (Cure("both", side.trouble_hint, *subject[:3]),)
+        elif side.machines and other.machines:
             common = _newest_common(side.machines, other.machines, other.machine)
             if common:
                 cures = (property_cure(subject, "both", common),)

@@ -119,7 +119,7 @@ def _entries(name: str, text: str) -> Iterator[Entry]:
     elif name in TAGS:
         try:
             members = flat(parse_json(text)) if text.startswith("{") else None
-        except ValueError:
+        except (ValueError, SystemError):  # CPython's scanner raises the latter for `{` alone
             members = None
         yield from _of_members(name, members or parse_keyval(text, TAGS[name][0]))
 

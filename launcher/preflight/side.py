@@ -43,7 +43,8 @@ class Side:
         features: what the kernel offers: True, False, or None for unknown.
         ram: RAM blocks by name, as QEMU says.
         blockers: why QEMU itself says that it cannot be migrated.
-        trouble: why this end cannot be started at all; `trouble_code` is that error's.
+        trouble: why this end cannot be started at all; `trouble_code` is that error's, and
+            `trouble_hint` what to do about it.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Side:
     blockers: tuple[str, ...] = ()
     trouble: str = ""
     trouble_code: str = ""
+    trouble_hint: str = ""
 
     def of(self, family: str) -> list[Entry]:
         """The entries of one family, in order."""

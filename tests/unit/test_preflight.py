@@ -207,6 +207,8 @@ def test_an_end_that_cannot_be_planned():
     assert compare(good, alone)["machine-missing", "type"].cures == ()
     other = replace(bad, trouble_code="runability", machines=None)
     assert compare(good, other)["cannot-start", ""].cures == ()
+    other = replace(other, trouble_hint="platform debian-12 would run here")
+    assert texts(compare(good, other)["cannot-start", ""]) == ["platform debian-12 would run here"]
 
 
 def test_cpus_memory_and_uuid():
@@ -862,6 +864,7 @@ def test_command_lines_are_read():
     words = [
         "-S", "-m", "size=1G,slots=2", "-smp", "sockets=2,cores=2", "-smp", "4", "-device",
         '{"driver":"virtio-net-pci","id":"n","mq":true,"list":[1,{"a":2}]}', "-device", "{broken",
+        "-device", "{",
         "-object", "secret,id=s,data=a,,b", "-serial", "none", "-serial", "stdio", "-uuid", "u",
         "-name", "x", "-kernel", "k", "-m", "64", "-m", "64B", "-m", "much", "-netdev",
     ]  # fmt: skip
