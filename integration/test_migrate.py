@@ -19,8 +19,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+import launcher
 from integration.conftest import RELEASES, installed
 from launcher.begin import begin
+from launcher.errors import VerdictError
 from launcher.host.runtime import list_machines
 from launcher.incoming import incoming
 from launcher.migrate import Limits, MigrationError, follow
@@ -322,6 +324,48 @@ async def test_the_source_takes_its_disk_back_after_a_failure(guest, raw_image):
         await source.console.wait_for("it is there", 30)
 
 
+# -- into a file, and out of it -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("old", "new"), SOME if FULL else [("7.2", "11.1"), ("11.1", "7.2")])
+async def test_a_saved_guest_goes_on_in_another_qemu(guest, tmp_path, old, new):
+    path, state = tmp_path / "moved.yaml", str(tmp_path / "guest.state")
+    path.write_text(json.dumps(profile_of(guest)))
+    async with running(str(path), old) as source:
+        await launcher.save(source, state)
+        assert source.process.poll() == 0
+    assert sorted(os.listdir(tmp_path)) == ["guest.state", "guest.state.lock.yaml", "moved.yaml"]
+    restored = await launcher.restore(state, qemu=installed(new).binary)
+    try:
+        assert restored.plan.uuid == source.plan.uuid
+        await goes_on(restored, source.console.text)
+    finally:
+        await restored.close()
+
+
+async def test_a_guest_that_could_not_be_saved_goes_on(guest, tmp_path):
+    path = tmp_path / "moved.yaml"
+    path.write_text(json.dumps(profile_of(guest)))
+    async with running(str(path), "7.2") as source:
+        with pytest.raises(MigrationError, match="No such file or directory"):
+            await launcher.save(source, str(tmp_path / "no" / "folder"))
+        path.write_text(json.dumps(profile_of(guest, memory="129MiB")))
+        with pytest.raises(VerdictError, match="not what its profile says now"):
+            await launcher.save(source, str(tmp_path / "guest.state"))
+        await goes_on(source)
+        assert os.listdir(tmp_path) == ["moved.yaml"]
+
+
+async def test_a_state_that_is_cut_off(guest, tmp_path):
+    path, state = tmp_path / "moved.yaml", str(tmp_path / "guest.state")
+    path.write_text(json.dumps(profile_of(guest)))
+    async with running(str(path), "10.0") as source:
+        await launcher.save(source, state)
+    os.truncate(state, os.path.getsize(state) // 2)
+    with pytest.raises(MigrationError, match="could not be loaded"):
+        await launcher.restore(state, qemu=installed("11.1").binary)
+
+
 # -- at any moment --------------------------------------------------------------------------------
 
 #: Slow enough for moments in between.
@@ -463,9 +507,9 @@ def test_a_full_disk_at_the_target(guest, tmp_path, release):
     ends = ["--from", installed(release).binary, "--to", installed("10.0").binary]
     script = 'mount -t tmpfs -o size=8m small "$0" && "$@"; status=$?; ls -A "$0" >&2; exit $status'
     verb = [sys.executable, "-m", "launcher", "migrate", str(path), *ends]
+    inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(small)]
     done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(small)]
-        + [*verb, "--via", f"file:{small}/guest", "--format", "json"],
+        [*inside, *verb, "--via", f"file:{small}/guest", "--format", "json"],
         capture_output=True,
         text=True,
         timeout=180,

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from launcher.errors import LauncherError
     from launcher.locking.start import lock
     from launcher.machine import Machine
+    from launcher.saved import restore, save
     from launcher.start import launch
 
 __version__ = "0.1.0"
-__all__ = ["LauncherError", "Machine", "__version__", "launch", "lock"]
+__all__ = ["LauncherError", "Machine", "__version__", "launch", "lock", "restore", "save"]
 
 _PUBLIC = {
     "launch": "launcher.start",
     "lock": "launcher.locking.start",
+    "restore": "launcher.saved",
+    "save": "launcher.saved",
     "Machine": "launcher.machine",
     "LauncherError": "launcher.errors",
 }

@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("begin", "machine"),
     ("start",),
     ("locking", "incoming"),
-    ("rehearse",),
+    ("rehearse", "saved"),
     ("speed", "sync"),
     ("cli",),
     ("__init__", "__main__"),

@@ -54,6 +54,7 @@ class Carrying:
         self.here = Watched(source, self._news)
         self.there = Watched(destination, self._news)
         self._released = False
+        self._alone = ""
         self._over = False
         self._loop = asyncio.get_running_loop()
         self._began = self._told = self._moved_at = self._loop.time()
@@ -85,6 +86,7 @@ class Carrying:
         Raises:
             As `carry`.
         """
+        self._alone = "the guest could not be written"
         self._watching.enter_context(self.here)
         await self._send()
         await self._until(lambda: self.here.status == "completed")
@@ -95,6 +97,7 @@ class Carrying:
         Raises:
             As `carry`.
         """
+        self._alone = "the guest could not be loaded"
         self._watching.enter_context(self.there)
         await self.transport.open_destination(self.there.machine)
         await self._until(lambda: self.there.status == "completed")
@@ -138,6 +141,8 @@ class Carrying:
         """Tell the progress; raise when there is no hope left."""
         here, there, now = self.here, self.there, self._loop.time()
         self._note_progress(now)
+        if self._alone and (here.ended or "failed" in (here.status, there.status)):
+            raise await self._failed(self._alone, (there, here))
         if here.ended and (there.ended or there.status == "failed" or not self.transport.live):
             raise await self._failed("the source ended", (here, there))
         if there.ended or there.status == "failed":
@@ -185,7 +190,7 @@ class Carrying:
 
     async def _failed(self, words: str, ends: tuple[Watched, Watched]) -> MigrationError:
         """The error, once the destination has had the time to say why."""
-        if self.transport.live:
+        if self.transport.live or self.there.status == "failed":
             with suppress(TimeoutError):
                 await self.there.machine.wait(_LAST_WORDS)
         causes = [*ends[0].words(), *ends[1].words()]
