@@ -32,7 +32,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "preflight": (
         "preflight",
         "tell what would break a migration, and what cures it, before a byte is sent",
-        "qemu-launcher preflight web.yaml --from qemu-7.2 --to qemu-11.1",
+        "qemu-launcher preflight web.yaml --from OLD/qemu-system-x86_64 --to qemu-system-x86_64",
     ),
     "migrate": (
         "migrate",
