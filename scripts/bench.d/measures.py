@@ -455,6 +455,46 @@ async def growth(binaries: Binaries, _floor: Floor, rounds: int) -> Rows:
     ]
 
 
+# -- drift ----------------------------------------------------------------------------------------
+
+
+async def drift(binaries: Binaries, floor: Floor, rounds: int) -> Rows:
+    """Comparing two releases: from their records, and by asking the binaries."""
+    names = sorted(binaries, key=lambda name: tuple(int(n) for n in name.split(".")))[-2:]
+    if len(names) < 2:
+        return []
+    argvs = [await command_line(await bare(binaries[name])) for name in names]
+    records = cli("drift", *(f"qemu-{name}" for name in names))
+    asked = cli("drift", *(binaries[name] for name in names))
+    with Home() as home:
+        process(records, home.env)
+        found = in_turns(
+            min(rounds, 7),
+            {
+                "floor": lambda: sum(floor.whole(argv) for argv in argvs),
+                "pass": lambda: process([sys.executable, "-c", "pass"])[1],
+                "records": lambda: process(records, home.env)[1],
+                "asked": lambda: process(asked, home.env)[0],
+            },
+        )
+    pair = " and ".join(names)
+    note = f"{median(found['asked']) / 1000:.2f} s; floors {median(found['floor']):.1f} ms"
+    return [
+        row(
+            f"drift of {pair}, records / python -c pass, CPU",
+            None,
+            ratio(found["records"], found["pass"]),
+            f"{median(found['records']):.0f} ms of CPU",
+        ),
+        row(
+            f"drift of {pair}, binaries / both C floors",
+            None,
+            ratio(found["asked"], found["floor"]),
+            note,
+        ),
+    ]
+
+
 GROUPS = {
     "help": helps,
     "plan": plans,
@@ -464,4 +504,5 @@ GROUPS = {
     "probe": probe,
     "scale": scale,
     "growth": growth,
+    "drift": drift,
 }
