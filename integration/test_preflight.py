@@ -402,6 +402,12 @@ def _others() -> list[Case]:
     behind = [
         {**objects, **devices(**ports, r0={"driver": RNG, "rng": "rnd", "bus": p})} for p in ports
     ]
+    channel = {
+        "chardevs": {"c": {"backend": "null"}},
+        **devices(
+            s={"driver": "virtio-serial-pci"}, c0={"driver": "virtserialport", "chardev": "c"}
+        ),
+    }
     mmio = ("virtio-balloon-device", "virtio-keyboard-device")
     acpi = {"machine": {**MICROVM["machine"], "acpi": "on"}}
     gpu = {"devices": {"g0": {"driver": "virtio-gpu-device"}}}
@@ -421,6 +427,15 @@ def _others() -> list[Case]:
         one("legacy", "disable-legacy", nic(device={"disable-legacy": "on"}),
             nic(device={"disable-legacy": "off"}), full=True),
         one("rom", "rombar", nic(), nic(device={"rombar": 0})),
+        one("video-memory", "vgamem_mb", devices(v={"driver": "VGA", "vgamem_mb": 32}),
+            devices(v={"driver": "VGA"})),
+        one("hotplug", "hotplug", devices(p1=ports["p1"]),
+            devices(p1={**ports["p1"], "hotplug": "off"})),
+        one("slot-number", "slot", devices(p1=ports["p1"]),
+            devices(p1={**ports["p1"], "slot": 3}), full=True),
+        one("usb-ports", "p2", devices(x={"driver": "qemu-xhci", "p2": 8}),
+            devices(x={"driver": "qemu-xhci"}), full=True),
+        one("serial-ports", "", devices(s={"driver": "virtio-serial-pci"}), channel, cure="words"),
         one("pit", "pit", {}, {"machine": {"type": "pc-q35-7.2", "pit": "off"}}),
         one("hpet", "hpet", {}, {"machine": {"type": "pc-q35-7.2", "hpet": "off"}}, full=True),
         one("acpi", "acpi", {}, {"machine": {"type": "pc-q35-7.2", "acpi": "off"}}, full=True),
@@ -580,6 +595,11 @@ def _harmless() -> list[Fine]:
         {"blockdevs": {k: null["d"]}, **devices(v={"driver": "virtio-blk-pci", "drive": k})}
         for k in ("here", "there")
     ]
+    threaded = [
+        {"blockdevs": null,
+         **devices(v={"driver": "virtio-blk-pci", "drive": "d", "num-queues": 1, **more})}
+        for more in ({"iothread": "i"}, {})
+    ]  # fmt: skip
     private = {**SHARED, "objects": {"mem0": {**SHARED["objects"]["mem0"], "share": False}}}
     gpu = {"devices": {"g0": {"driver": "virtio-gpu-device"}}}
     file_backed = [{"x": {"qom-type": "iothread"}}, {}]
@@ -606,6 +626,10 @@ def _harmless() -> list[Fine]:
              End(capable(q35(), "multifd"), "7.2"), full=True),
         Fine("preempt-forward", End(PREEMPT, "7.2"), End(PREEMPT, "10.0"), postcopy=True),
         one("ids", *balloon),
+        one("defaults-by-hand", balloon[0],
+            devices(b0={"driver": BALLOON, "multifunction": "off", "rombar": 1})),
+        one("iothread-here", {"objects": {"i": {"qom-type": "iothread"}}, **threaded[0]},
+            threaded[1]),
         one("slot-by-hand", balloon[0], slot),
         one("node-names", *nodes),
         one("bridge-ids", *ports),

@@ -197,15 +197,16 @@ def _finding(
     subject: tuple[str, str, str, str],
     values: tuple[str | None, str | None],
 ) -> Finding:
-    words = rule.words or ("",)
+    words, severity = rule.words or ("",), rule.severity
     code = "setting" if subject[0] in _FAMILIES else "property"
     message = f"{said(subject)} {_values(values)}: {rule.then}"
+    differ_only = rule.source is None and rule.destination is None
+    if severity == "breaks" and None in values and differ_only:
+        severity, message = "risks", f"{message}, unless that is what it is by default"
     cures: tuple[Cure, ...] = ()
     if rule.severity != "harmless":
         cures = tuple(cures_for(pair, subject, rule.cures, values))
-    return Finding(
-        code, rule.severity, *subject, *values, message, words[0], cures, rule.ref, words[1:]
-    )
+    return Finding(code, severity, *subject, *values, message, words[0], cures, rule.ref, words[1:])
 
 
 def said(subject: tuple[str, str, str, str]) -> str:

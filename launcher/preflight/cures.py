@@ -22,6 +22,7 @@ WHERE = {
     "migration-property": "migration.properties.{property}: {value}",
     "migration-capability": "migration.capabilities.{property}: {value}",
     "migration-parameter": "migration.parameters.{property}: {value}",
+    "accel": "accel: {value}",
     "machine": "machine.{property}: {value}",
     "memory": "memory.{property}: {value}",
     "smp": "smp.{property}: {value}",

@@ -29,12 +29,7 @@ def identity_findings(pair: Pair) -> Iterator[Finding]:
     yield from _uuid(pair)
     if pair.source.accel and pair.destination.accel and pair.source.accel != pair.destination.accel:
         values = (pair.source.accel, pair.destination.accel)
-        what = f"the source runs with {values[0]} and the destination with {values[1]}"
-        subject = ("accel", values[0], "accel", "accel")
-        cures = (
-            Cure("destination", f"accel: {values[0]} at the destination", *subject, values[0]),
-        )
-        yield pair.finding("accel", what, values, subject=subject, cures=cures)
+        yield from judge(pair, ("accel", "accel", "accel", "accel"), values)
 
 
 def _known(pair: Pair) -> list[str]:

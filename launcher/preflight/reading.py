@@ -69,6 +69,7 @@ def side_of_plan(
         asked=asked,
         machines=frozenset(capabilities.machines) if capabilities else None,
         compat=machine.compat if machine is not None and lists_compat else None,
+        defaults=_defaults(entries, capabilities),
         ram_id=(machine.default_ram_id or "") if machine is not None else "",
         accel=plan.accel,
         platform=plan.platform,
@@ -281,6 +282,25 @@ def side_of_facts(facts: Mapping[str, Any], name: str) -> Side:
         linux=_kernel(facts),
         cpu_flags=_flags(facts),
     )
+
+
+#: Defaults that stand for something else, which the device decides.
+_SENTINELS = ("4294967295", "65535", "-1", "auto")
+
+
+def _defaults(
+    entries: Iterable[Entry], capabilities: Capabilities | None
+) -> dict[tuple[str, str], str]:
+    """The defaults of the devices that a machine has (QAPI: device-list-properties)."""
+    found = {}
+    kinds = {entry.type for entry in entries if entry.family == "device"} if capabilities else ()
+    for kind in sorted(kinds):
+        listed = (capabilities.properties(kind) if capabilities else None) or {}
+        for name, info in listed.items():
+            text = as_words(info.get("default-value"))
+            if "default-value" in info and text not in _SENTINELS:
+                found[kind, name] = text
+    return found
 
 
 def _lists(capabilities: Capabilities) -> bool:

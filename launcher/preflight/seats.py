@@ -178,7 +178,8 @@ def _extra(pair: Pair, place: str, there: Entry) -> Finding:
     what = f"{_name(there)} at {place} is at the destination only"
     subject = ("device", there.type, there.id, "")
     cures = (Cure("destination", f"leave out {_name(there)}", *subject[:3]),)
-    return pair.finding("device-extra", what, (None, place), subject=subject, cures=cures)
+    code = "port-extra" if _kind(pair, there.type) == "port" else "device-extra"
+    return pair.finding(code, what, (None, place), subject=subject, cures=cures)
 
 
 def _ids(pair: Pair, source: Seats, destination: Seats) -> Iterator[Finding]:

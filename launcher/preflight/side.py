@@ -33,6 +33,7 @@ class Side:
         machine: the machine type, its alias resolved; `asked` is what the profile says.
         machines: the machine types of the binary.
         compat: the machine type's own compat properties, as the binary lists them (since 9.1).
+        defaults: what the binary says of its devices' properties, by (type, property).
         ram_id: the RAM block's name that the machine type itself gives.
         entries: everything with members, in the order of the command line.
         settings: what is set of migration's capabilities, parameters and properties.
@@ -60,6 +61,7 @@ class Side:
     told: Mapping[Setting, str] | None = None
     machines: frozenset[str] | None = None
     compat: Mapping[tuple[str, str], str] | None = None
+    defaults: Mapping[tuple[str, str], str] | None = None
     ram_id: str = ""
     accel: str = ""
     platform: str = ""

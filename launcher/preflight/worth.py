@@ -46,7 +46,10 @@ def member(know: Knowledge, side: Side, entry: Entry, name: str) -> str | None:
         return entry.members[name]
     if side.compat is not None and (entry.type, name) in side.compat:
         return as_words(side.compat[entry.type, name])
-    return _default(know, side, entry.family, entry.type, name)
+    known = _default(know, side, entry.family, entry.type, name)
+    if known is None and side.defaults is not None:
+        return side.defaults.get((entry.type, name))
+    return known
 
 
 def _default(know: Knowledge, side: Side, family: str, kind: str, name: str) -> str | None:

@@ -257,7 +257,10 @@ def test_max_and_host_follow_release_and_host():
 
 def test_another_accelerator():
     end = side(q35())
-    assert compare(end, replace(end, accel="kvm"))["accel", "accel"].severity == "risks"
+    kvm = replace(end, accel="kvm")
+    assert compare(end, kvm)["property", "accel"].severity == "risks"
+    finding = compare(kvm, end)["property", "accel"]
+    assert (finding.severity, texts(finding)) == ("breaks", ["accel: kvm at the destination"])
 
 
 def test_machine_properties():
@@ -574,6 +577,19 @@ def test_properties_of_devices():
     assert compare(end(rombar=0), end(rombar=1))["property", "rombar"].severity == "harmless"
     assert compare(end(), end(romfile="x"))["property", "romfile"].severity == "risks"
     assert compare(end(**{"deflate-on-oom": "on"}), end())["property", "deflate-on-oom"].cures
+    # What the binary says of its defaults counts; what it leaves to the device is not known.
+    assert compare(end(multifunction="on"), end())["property", "multifunction"].severity == "breaks"
+    assert compare(end(multifunction="off"), end()) == {}
+    unknown = compare(end(vectors=4), end())["property", "vectors"]
+    assert unknown.severity == "risks"
+    assert "by default" in unknown.message
+    port = [
+        side(devices(p={"driver": "pcie-root-port", "chassis": 1, **more}))
+        for more in ({}, {"hotplug": "on"}, {"hotplug": "off"}, {"slot": 3})
+    ]
+    assert compare(port[0], port[1]) == {}
+    assert compare(port[0], port[2])["property", "hotplug"].severity == "breaks"
+    assert compare(port[0], port[3])["property", "slot"].severity == "breaks"
     disk = {"d": {"driver": "null-co", "size": 4096}}
     nodes = [
         side({**q35(), "blockdevs": {k: disk["d"]},
