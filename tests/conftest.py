@@ -52,7 +52,8 @@ def _hermetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     for name in list(os.environ):
         if name.startswith(("QEMU", "XDG_")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", "/home/nobody-lives-here")
+    # Below a device: whatever wants to keep something there cannot, even as root.
+    monkeypatch.setenv("HOME", "/dev/null/nobody-lives-here")
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     _guarded = True

@@ -32,7 +32,10 @@ def test_no_process_and_no_socket(attempt):
 @pytest.mark.hermetic
 def test_nobodys_environment():
     assert os.getcwd() == ROOT
-    assert not os.path.exists(os.path.expanduser("~"))
+    home = os.path.expanduser("~")
+    assert not os.path.exists(home)
+    with pytest.raises(OSError, match="Not a directory"):
+        os.makedirs(home)
     assert not [name for name in os.environ if name.startswith(("QEMU", "XDG_"))]
 
 

@@ -150,7 +150,7 @@ def _tell(error: LauncherError, words: list[str]) -> None:
 
 def _wants_json(words: list[str]) -> bool:
     """Whether `--format json` was asked for, also where the words cannot be parsed."""
-    pairs = zip(words, [*words[1:], ""], strict=True)
+    pairs = zip(words, [*words[1:], ""], strict=False)
     return any(w == "--format=json" or (w, after) == ("--format", "json") for w, after in pairs)
 
 

@@ -50,9 +50,9 @@ def host(options: argparse.Namespace) -> int:
     if options.facts:
         _show(found)
     else:
-        from launcher.cli.overview import overview
+        from launcher.cli.host_summary import host_summary
 
-        out(overview(found))
+        out(host_summary(found))
     if found and judged:
         out("")
     _show_features(judged)

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from launcher.cli.host import host
-from launcher.cli.overview import overview, size
+from launcher.cli.host_summary import host_summary, size
 from launcher.cli.parser import parse
 from launcher.host.facts import FACTS, FEATURES, FORMAT, gather
 from tests.support.records import ROOT
@@ -80,7 +80,7 @@ def test_an_overview_of_a_host_that_tells_nothing():
     told = gather(["name", "arch", "kernel", "cpus", "ulimits"])
     why = {"unknown": "Permission denied"}
     names = ("distribution", "cpu", "numa", "memory", "hugepages", "hugetlbfs", "cgroup", "qemu")
-    text = overview({**told, **dict.fromkeys(names, why)})
+    text = host_summary({**told, **dict.fromkeys(names, why)})
     assert text.count("Permission denied") == 6  # numa and hugetlbfs are left out
     limits = {"version": 2, "path": "/", "memory-max": 1 << 30, "pids-max": why, "cpu-max": 1.5}
     more = {
@@ -94,14 +94,14 @@ def test_an_overview_of_a_host_that_tells_nothing():
         "ulimits": {n: [None, None] for n in ("open-files", "processes", "locked-memory")},
         "qemu": [{"path": "/q", "version": why, "build": ""}],
     }
-    text = overview({**told, **more})
+    text = host_summary({**told, **more})
     assert "1.5 GiB, 1 MiB available, 1000 bytes of swap" in text
     assert "memory 1 GiB, CPUs 1.5, tasks unknown" in text
     assert "open files unlimited" in text
     assert "mounted at /dev/huge\\x1b" in text
     assert "2 NUMA nodes" in text
     assert "/q  unknown (Permission denied)" in text
-    assert "none found on PATH" in overview({**told, **more, "qemu": []})
+    assert "none found on PATH" in host_summary({**told, **more, "qemu": []})
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
-def overview(facts: Mapping[str, Any]) -> str:
+def host_summary(facts: Mapping[str, Any]) -> str:
     """The lines of an overview; `host FACT` shows a fact in full."""
     from launcher.display import printable
 
