@@ -9,9 +9,10 @@ import re
 from contextlib import suppress
 
 from launcher.begin import begin
+from launcher.encrypted import check_names, endpoint_settings
 from launcher.errors import InputError, LauncherError
 from launcher.incoming import incoming
-from launcher.migrate import Limits, MigrationError, follow
+from launcher.migrate import Limits, MigrationError, follow, parse_via
 from launcher.migrate.counter import TICK, pattern_of
 from launcher.prepare import Request, load, prepare
 from launcher.record import record
@@ -120,7 +121,7 @@ class Rehearsal:
             LauncherError: the profile cannot be had at one end, an end did not start, the guest
                 did not come up, or (MigrationError) did not move. `legs` has what is known.
         """
-        ends = [await self._prepare(0), await self._prepare(1)]
+        ends = await self._prepare_both()
         self._on_step(f"starting the source, QEMU {ends[0].plan.version}")
         folder = self._folder(ends[0])
         self.machine = await start(begin(ends[0], folder=folder))
@@ -131,11 +132,28 @@ class Rehearsal:
         finally:
             await self.machine.close()
 
-    async def _prepare(self, end: int) -> Prepared:
+    async def _prepare_both(self) -> list[Prepared]:
+        """Plans of both ends, in which they are also each other's ends of TLS."""
+        ends = [await self._prepare(0), await self._prepare(1)]
+        for end, role in enumerate(("client", "server")):
+            more = endpoint_settings(ends[end], role)
+            if more:
+                # On the way back it would have to be the other: only one leg can be encrypted so.
+                if self.asked.legs > 1:
+                    raise InputError(
+                        "with TLS the guest cannot come back: the source is the client's end",
+                        hint="rehearse the way back as a migration of its own",
+                        code="usage",
+                    )
+                ends[end] = await self._prepare(end, more)
+        check_names(ends[0].plan, ends[1].plan, parse_via(self.asked.via))
+        return ends
+
+    async def _prepare(self, end: int, more: tuple[str, ...] = ()) -> Prepared:
         asked = self.asked
         own = (asked.source_settings, asked.destination_settings)[end]
         binary = (asked.source, asked.destination)[end]
-        settings = (*asked.settings, *own)
+        settings = (*asked.settings, *own, *more)
         return await prepare(load(Request(asked.profile, asked.platform, binary, settings)))
 
     def _folder(self, prepared: Prepared) -> str:
