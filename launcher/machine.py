@@ -8,15 +8,16 @@ from launcher.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
     from typing import Any
 
     from launcher.begin import Started
     from launcher.console import Console
     from launcher.migrate import Limits, Migration, Progress
-    from launcher.monitor import Monitor
+    from launcher.monitor import Event, Events, Monitor
     from launcher.plan import Plan
     from launcher.report import Report
+    from launcher.snapshot import Snapshot
 
 
 class Machine:
@@ -39,6 +40,8 @@ class Machine:
         self.monitor = monitor
         self.consoles = consoles
         self.report: Report | None = None
+        for console in consoles.values():
+            console.explain = self.whereabouts
 
     @property
     def console(self) -> Console:
@@ -67,6 +70,79 @@ class Machine:
         """
         merged = {**(arguments or {}), **{k.replace("_", "-"): v for k, v in more.items()}}
         return await self.monitor.execute(command, merged or None)
+
+    @property
+    def events(self) -> Events:
+        """What QEMU told so far and will tell: `async for event in machine.events("STOP")`."""
+        from launcher.monitor import Events
+
+        return Events(self.monitor)
+
+    async def wait_event(
+        self,
+        name: str | Container[str],
+        match: Callable[[Event], bool] | None = None,
+        *,
+        timeout: float = 60.0,  # noqa: ASYNC109 (asyncio.timeout inside)
+        since: int = 0,
+    ) -> Event:
+        """The first event of that name, also when it came before the call.
+
+        Args:
+            name: QAPI name of an event, or several.
+            match: which of them.
+            timeout: seconds.
+            since: only events after this one (`machine.events.mark()`).
+
+        Raises:
+            MonitorError: it did not come in time, or QEMU ended without it.
+        """
+        return await self.monitor.wait_event(name, match, timeout=timeout, since=since)
+
+    async def wait_runstate(self, *states: str, timeout: float = 60.0) -> str:  # noqa: ASYNC109
+        """Wait until QEMU is in one of these states (QAPI: RunState); returns which.
+
+        Raises:
+            MonitorError: it was not in time, or QEMU ended.
+        """
+        from launcher.whereabouts import wait_runstate
+
+        return await wait_runstate(self.monitor, states, timeout)
+
+    async def whereabouts(self) -> list[str]:
+        """Where the guest is, in lines: its runstate, its last events, and each vCPU."""
+        from launcher.whereabouts import whereabouts
+
+        lines = await whereabouts(self.monitor)
+        code = self.process.poll()
+        if code is not None:
+            from launcher.process import describe_exit
+
+            lines = [f"QEMU ended: {describe_exit(code)}", *self.process.stderr.lines[-5:], *lines]
+        return lines
+
+    async def snapshot(self) -> Snapshot:
+        """Keep disks, RAM and devices as they are now, for `restore`; the guest goes on.
+
+        Nothing is written to the machine's images: from the first snapshot on all that the guest
+        writes goes to overlays in memory, which end with QEMU.
+
+        Raises:
+            CommandError: this QEMU cannot keep this machine's state, and says why.
+        """
+        from launcher.snapshot import snapshot
+
+        return await snapshot(self)
+
+    async def restore(self, kept: Snapshot) -> None:
+        """Go back to a `snapshot` of this machine, and let the guest run from there.
+
+        Raises:
+            CommandError: QEMU could not.
+        """
+        from launcher.snapshot import restore
+
+        await restore(self, kept)
 
     async def verify(self) -> Report:
         """Read every planned value back, now.

@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("diagnose", "ends"),
     ("migrate",),
     ("whereabouts", "snapshot"),
+    ("whereabouts", "snapshot"),
     ("begin", "machine"),
     ("start",),
     ("locking", "incoming", "encrypted"),

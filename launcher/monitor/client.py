@@ -81,6 +81,7 @@ class Client(QMPClient):
         self.commands = 0
         self.bytes_sent = 0
         self.stray_replies = 0
+        self.overheard: Callable[[str, Message], None] | None = None
         self._unsent = b""
         self._first: list[Message] = []
         self._on_event = on_event
@@ -197,7 +198,10 @@ class Client(QMPClient):
         line = await self._readline()
         if not line.endswith(b"\n"):
             raise EOFError("in the middle of a message")
-        return Message(line)
+        message = Message(line)
+        if self.overheard is not None:
+            self.overheard("<", message)
+        return message
 
     def _do_send(self, msg: Message) -> None:
         # What is sent before the session runs is the negotiation.
@@ -207,6 +211,8 @@ class Client(QMPClient):
             self.commands += 1
             self.bytes_sent += len(data)
             self._unsent += data
+            if self.overheard is not None:
+                self.overheard(">", one)
         # What else waits in the queue is taken next, without a pause: one system call for all.
         # Each would wake QEMU, often on the CPU on which we run.
         if self.runstate is not Runstate.RUNNING or self._outgoing.empty():

@@ -7,12 +7,11 @@ from collections import deque
 from contextlib import suppress
 
 from qemu.qmp import ConnectError, ExecInterruptedError, QMPError, Runstate
-from qemu.qmp.message import DeserializationError, UnexpectedTypeError
-from qemu.qmp.qmp_client import GreetingError, NegotiationError, ServerParseError
 
 from launcher.errors import CommandError, MonitorError
-from launcher.monitor.client import REPLY_LIMIT, Client
+from launcher.monitor.client import Client
 from launcher.monitor.events import Event, EventStream
+from launcher.monitor.faults import broken, result_of, silence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,13 +71,13 @@ class Monitor:
             async with asyncio.timeout(timeout):
                 await client.connect(sock)
                 for command, number in asked:
-                    monitor.answers.append(_result(command, await client.answer(number)))
+                    monitor.answers.append(result_of(command, await client.answer(number)))
         except TimeoutError as error:
             await monitor.close()
             missing = "answer to qmp_capabilities" if client.greeting else "QMP greeting"
-            raise _silence(f"no {missing} within {timeout:g} s", "qmp_capabilities") from error
+            raise silence(f"no {missing} within {timeout:g} s", "qmp_capabilities") from error
         except ConnectError as error:
-            raise _broken(error, "qmp_capabilities") from error
+            raise broken(error, "qmp_capabilities") from error
         except ExecInterruptedError as error:
             raise await monitor._lost(
                 ", ".join(sorted({command for command, _ in asked}))
@@ -148,7 +147,7 @@ class Monitor:
             raise self._unanswered(command, timeout) from error
         except ExecInterruptedError as error:
             raise await self._lost(command) from error
-        result = _result(command, reply)
+        result = result_of(command, reply)
         if isinstance(result, CommandError):
             raise result
         return result
@@ -188,7 +187,7 @@ class Monitor:
             for task in asking:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
-        return [_result(c, reply) for (c, _), reply in zip(asked, replies, strict=True)]
+        return [result_of(c, reply) for (c, _), reply in zip(asked, replies, strict=True)]
 
     async def send_fd(self, fd: int, name: str) -> None:
         """Give QEMU a copy of a descriptor, which it keeps as `name` (QAPI: getfd).
@@ -222,6 +221,13 @@ class Monitor:
     def listen_on(self) -> None:
         """Read what QEMU said since `quit`."""
         self._client.read(True)
+
+    def overhear(self, listener: Callable[[str, Message], None] | None) -> None:
+        """Have `listener` told each message from now on: ">" and what is sent, "<" and what came.
+
+        For a transcript. Events over their budget are not among them, nor is what was said before.
+        """
+        self._client.overheard = listener
 
     def mark(self) -> int:
         """The number of the last event so far, for `wait_event(since=...)`."""
@@ -258,7 +264,7 @@ class Monitor:
                         if match is None or match(event):
                             return event
         except TimeoutError as error:
-            raise _silence(f"no {shown} within {timeout:g} s", shown) from error
+            raise silence(f"no {shown} within {timeout:g} s", shown) from error
         raise await self._lost(shown)
 
     def listen(self, names: Container[str] | None = None, *, size: int = 256) -> EventStream:
@@ -317,83 +323,19 @@ class Monitor:
         async with self._collecting:
             if self._client.runstate is Runstate.IDLE:
                 return
-            broken = self._client.runstate is Runstate.DISCONNECTING
+            had_broken = self._client.runstate is Runstate.DISCONNECTING
             try:
                 await self._client.disconnect()
             except Exception as error:  # noqa: BLE001 (one of eight types, none of them in its API)
-                if broken:
+                if had_broken:
                     self._cause = error
 
     async def _lost(self, command: str) -> MonitorError:
         await self._collect()
-        return _broken(self._cause, command)
+        return broken(self._cause, command)
 
     def _unanswered(self, command: str, seconds: float) -> MonitorError:
-        error = _silence(f"{command}: no answer within {seconds:g} s", command)
+        error = silence(f"{command}: no answer within {seconds:g} s", command)
         if self._client.stray_replies:
             error.evidence["stray_replies"] = self._client.stray_replies
         return error
-
-
-def _result(command: str, reply: Message) -> Any:
-    """What a reply says: the returned value, or a CommandError (not raised)."""
-    error: Any = reply.get("error")
-    if error is None and "return" in reply:
-        return reply["return"]
-    if not (isinstance(error, dict) and {"class", "desc"} <= error.keys()):
-        raise MonitorError(
-            f"{command}: QEMU's answer is neither a return nor an error",
-            evidence={"command": command, "cause": "malformed reply"},
-        )
-    return CommandError(
-        f"{command}: {error['desc']}",
-        evidence={"command": command, "class": error["class"], "desc": error["desc"]},
-    )
-
-
-def _silence(message: str, command: str) -> MonitorError:
-    return MonitorError(
-        message,
-        hint="QEMU may be stopped (SIGSTOP), stuck in a system call, or overloaded",
-        evidence={"command": command, "cause": "timeout"},
-    )
-
-
-def _broken(error: Exception | None, command: str) -> MonitorError:
-    while isinstance(error, ConnectError | GreetingError | NegotiationError):
-        if isinstance(error.exc, AssertionError):  # how qemu.qmp says "answered with an error"
-            break
-        error = error.exc
-    return MonitorError(
-        f"QMP connection lost: {_explain(error)}",
-        evidence={"command": command, "cause": type(error).__name__ if error else "closed"},
-    )
-
-
-def _explain(error: Exception | None) -> str:
-    """One of the exceptions of qemu.qmp's disconnect, in words."""
-    if error is None:
-        return "it was closed"
-    if isinstance(error, EOFError):
-        return f"QEMU closed it {error}".rstrip()
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    if isinstance(error, DeserializationError):
-        return f"QEMU sent what is not JSON: {error.raw[:80]!r}"
-    if isinstance(error, UnexpectedTypeError):
-        return "QEMU sent JSON that is not an object"
-    if isinstance(error, UnicodeDecodeError):
-        return "QEMU sent text that is not UTF-8"
-    if isinstance(error, RecursionError):
-        return "QEMU sent JSON that is nested too deep"
-    if isinstance(error, ServerParseError):
-        return f"QEMU did not understand a request: {error.msg.get('error')!r}"
-    if isinstance(error, NegotiationError):
-        return "QEMU refused qmp_capabilities"
-    if isinstance(error, KeyError | TypeError):
-        return f"QEMU sent no QMP greeting: {error}"
-    if isinstance(error, ValueError) and "Separator" in str(error):
-        return f"QEMU sent more than {REPLY_LIMIT >> 20} MiB in one message"
-    if isinstance(error, QMPError):
-        return str(error).partition("\n")[0]
-    return f"{type(error).__name__}: {error}"

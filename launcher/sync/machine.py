@@ -4,39 +4,49 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import re
+    from collections.abc import Callable, Container, Iterator, Mapping
     from types import TracebackType
     from typing import Any, Self
 
-    from launcher import console, machine
+    from launcher import console, machine, monitor
     from launcher.migrate import Limits, Migration, Progress
     from launcher.plan import Plan
     from launcher.process import Process
     from launcher.report import Report
-    from launcher.sync.thread import LoopThread
+    from launcher.snapshot import Snapshot
+    from launcher.sync.thread import Caller
 
 
 class Console:
     """A serial console; see `launcher.console.Console`."""
 
-    def __init__(self, inner: console.Console, thread: LoopThread) -> None:
+    def __init__(self, inner: console.Console, thread: Caller) -> None:
         self._inner = inner
         self._thread = thread
 
     @property
     def text(self) -> str:
-        """What the guest wrote and is still kept, bytes that are not UTF-8 replaced."""
+        """What the guest wrote and is still kept."""
         return self._thread.do(lambda: self._inner.text)
 
     @property
     def dropped(self) -> int:
-        """Bytes that no longer are in memory."""
+        """Characters that no longer are in memory."""
         return self._inner.dropped
 
     @property
     def closed(self) -> bool:
         """Whether the machine closed it, or we did."""
         return self._inner.closed
+
+    def read(self) -> str:
+        """What came since the last `read` or `expect`, without waiting."""
+        return self._thread.do(self._inner.read)
+
+    def forget(self) -> None:
+        """Drop what is kept: from now on only what the guest writes from now on counts."""
+        self._thread.do(self._inner.forget)
 
     def listen(self, callback: Callable[[bytes], None]) -> None:
         """Call `callback` with every piece of output from now on, in the launcher's thread."""
@@ -52,6 +62,18 @@ class Console:
         """
         return self._thread.call(self._inner.wait_for(pattern, timeout))
 
+    def expect(self, pattern: str, timeout: float = 60.0) -> re.Match[str]:
+        """Wait for `pattern`, a regular expression, in what was not read or expected yet.
+
+        Raises:
+            LauncherError: as `wait_for`.
+        """
+        return self._thread.call(self._inner.expect(pattern, timeout))
+
+    def send_line(self, line: str) -> None:
+        """Type `line` and press return."""
+        self._thread.call(self._inner.send_line(line))
+
     def write(self, data: bytes | str) -> None:
         """Type `data` at the guest's console."""
         self._thread.call(self._inner.write(data))
@@ -65,6 +87,47 @@ class Console:
         self._thread.do(self._inner.close)
 
 
+class Events:
+    """A machine's events; see `launcher.monitor.Events`. Iterating waits for the next one."""
+
+    def __init__(self, inner: monitor.Events, thread: Caller) -> None:
+        self._inner = inner
+        self._thread = thread
+
+    def __call__(self, *names: str, since: int | None = None) -> Events:
+        """Only these names (QAPI), and only those after `since`, a `mark`."""
+        return Events(self._inner(*names, since=since), self._thread)
+
+    def mark(self) -> int:
+        """The number of the last event so far."""
+        return self._inner.mark()
+
+    @property
+    def history(self) -> list[monitor.Event]:
+        """What came so far, oldest first."""
+        return self._thread.do(lambda: self._inner.history)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Name → how many were over their budget and were not looked at."""
+        return self._thread.do(lambda: self._inner.dropped)
+
+    def __iter__(self) -> Iterator[monitor.Event]:
+        events = self._thread.do(self._inner.__aiter__)
+
+        async def following() -> monitor.Event | None:
+            return await anext(events, None)
+
+        async def closing() -> None:
+            await events.aclose()
+
+        try:
+            while (event := self._thread.call(following())) is not None:
+                yield event
+        finally:
+            self._thread.call(closing())
+
+
 class Machine:
     """A running QEMU; see `launcher.Machine`.
 
@@ -72,7 +135,7 @@ class Machine:
         inner: the machine of the asyncio face; it lives in the launcher's thread.
     """
 
-    def __init__(self, inner: machine.Machine, thread: LoopThread) -> None:
+    def __init__(self, inner: machine.Machine, thread: Caller) -> None:
         self.inner = inner
         self._thread = thread
         self.consoles = {name: Console(c, thread) for name, c in inner.consoles.items()}
@@ -120,6 +183,54 @@ class Machine:
             MonitorError: it did not answer.
         """
         return self._thread.call(self.inner.qmp(command, arguments, **more))
+
+    @property
+    def events(self) -> Events:
+        """What QEMU told so far and will tell: `for event in machine.events("STOP")`."""
+        return Events(self.inner.events, self._thread)
+
+    def wait_event(
+        self,
+        name: str | Container[str],
+        match: Callable[[monitor.Event], bool] | None = None,
+        *,
+        timeout: float = 60.0,
+        since: int = 0,
+    ) -> monitor.Event:
+        """The first event of that name, also when it came before the call.
+
+        Raises:
+            MonitorError: it did not come in time, or QEMU ended without it.
+        """
+        return self._thread.call(self.inner.wait_event(name, match, timeout=timeout, since=since))
+
+    def wait_runstate(self, *states: str, timeout: float = 60.0) -> str:
+        """Wait until QEMU is in one of these states (QAPI: RunState); returns which.
+
+        Raises:
+            MonitorError: it was not in time, or QEMU ended.
+        """
+        return self._thread.call(self.inner.wait_runstate(*states, timeout=timeout))
+
+    def whereabouts(self) -> list[str]:
+        """Where the guest is, in lines: its runstate, its last events, and each vCPU."""
+        return self._thread.call(self.inner.whereabouts())
+
+    def snapshot(self) -> Snapshot:
+        """Keep disks, RAM and devices as they are now, for `restore`; the guest goes on.
+
+        Raises:
+            CommandError: this QEMU cannot keep this machine's state, and says why.
+        """
+        return self._thread.call(self.inner.snapshot())
+
+    def restore(self, kept: Snapshot) -> None:
+        """Go back to a `snapshot` of this machine, and let the guest run from there.
+
+        Raises:
+            CommandError: QEMU could not.
+        """
+        self._thread.call(self.inner.restore(kept))
 
     def verify(self) -> Report:
         """Read every planned value back, now.

@@ -20,7 +20,26 @@ if TYPE_CHECKING:
 _PATIENCE = 20.0
 
 
-class LoopThread:
+class Caller:
+    """What the faces of machines call through."""
+
+    def call(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine where the machine lives, and wait for what it returns or raises."""
+        raise NotImplementedError
+
+    def do(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Call a plain function in the loop, where what it touches is safe from other threads."""
+
+        async def doing() -> _T:
+            return function(*arguments)
+
+        return self.call(doing())
+
+    def not_at_end(self, key: object) -> None:
+        """The machine `key` has been closed."""
+
+
+class LoopThread(Caller):
     """A thread that runs an event loop; it starts with the first call.
 
     QEMU is spawned in it. That binds no machine to it: what ends QEMU with us is a pipe of the
@@ -84,14 +103,6 @@ class LoopThread:
                 tasks[0].exception()  # seen: asyncio would report it
             raise
         return tasks[0].result()
-
-    def do(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """Call a plain function in the loop, where what it touches is safe from other threads."""
-
-        async def doing() -> _T:
-            return function(*arguments)
-
-        return self.call(doing())
 
     def at_end(self, key: object, action: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Have `action` done before the loop stops, unless `not_at_end(key)` comes first."""

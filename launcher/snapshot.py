@@ -1,0 +1,175 @@
+"""A running machine kept as it is, disks and RAM, and brought back: in QEMU and in memory only.
+
+QEMU keeps a snapshot of a whole machine inside qcow2 images (QMP `snapshot-save`, since 6.0; HMP
+`savevm` before). So the machine gets one more node for its RAM, which no device of the guest
+sees, and before its first snapshot each disk that it may write to gets an overlay: the images of
+the profile are not written to any more, whatever their format. All of these are memory files
+(memfd): nothing has to be removed afterwards, not even when everything is killed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from launcher.errors import CommandError, MonitorError
+from launcher.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from launcher.machine import Machine
+
+#: Seconds for a job, and for the state of a large machine.
+_JOB, _STATE = 30.0, 300.0
+_RAM_NODE = "launcher-snapshot"
+_ENDED = ("concluded", "null")
+
+
+@record
+class Snapshot:
+    """What `Machine.restore` goes back to; of one machine, and as long as it runs.
+
+    Attributes:
+        tag: QEMU's name of it.
+        nodes: the block nodes that have a part of it, the one with the RAM first.
+        running: whether the guest ran.
+    """
+
+    tag: str
+    nodes: tuple[str, ...]
+    running: bool
+
+
+async def snapshot(machine: Machine) -> Snapshot:
+    """Keep the machine as it is now; see `Machine.snapshot`.
+
+    Raises:
+        CommandError: QEMU cannot.
+    """
+    running = bool((await machine.qmp("query-status"))["running"])
+    nodes = await _nodes(machine)
+    if running:
+        await machine.qmp("stop")
+    kept = Snapshot(f"launcher-{machine.monitor.commands}", nodes, running)
+    try:
+        await _whole(machine, "snapshot-save", "savevm", kept)
+    finally:
+        if running:
+            await machine.qmp("cont")
+    return kept
+
+
+async def restore(machine: Machine, kept: Snapshot) -> None:
+    """Go back to a snapshot; see `Machine.restore`.
+
+    Raises:
+        CommandError: QEMU could not.
+    """
+    await machine.qmp("stop")
+    await _whole(machine, "snapshot-load", "loadvm", kept)
+    for console in machine.consoles.values():
+        console.forget()
+    if kept.running:
+        await machine.qmp("cont")
+
+
+async def _whole(machine: Machine, command: str, hmp: str, kept: Snapshot) -> None:
+    """Save or load all of the machine.
+
+    With capabilities of a migration switched off: a snapshot is a migration to QEMU's code, and
+    one with multifd would look for channels that are not there.
+    """
+    answers = await machine.qmp("query-migrate-capabilities")
+    on = [answer["capability"] for answer in answers if answer["state"]]
+    await _switch(machine, on, state=False)
+    try:
+        if await _has(machine, command):
+            wanted = {"tag": kept.tag, "vmstate": kept.nodes[0], "devices": list(kept.nodes)}
+            await _job(machine, command, wanted, _STATE)
+        else:
+            said = await machine.monitor.execute(
+                "human-monitor-command", {"command-line": f"{hmp} {kept.tag}"}, timeout=_STATE
+            )
+            if said:
+                raise CommandError(f"{hmp}: {said.strip()}", evidence={"command": hmp})
+    finally:
+        await _switch(machine, on, state=True)
+
+
+async def _has(machine: Machine, command: str) -> bool:
+    return any(c["name"] == command for c in await machine.qmp("query-commands"))
+
+
+async def _switch(machine: Machine, names: list[str], *, state: bool) -> None:
+    if names:
+        capabilities = [{"capability": name, "state": state} for name in names]
+        await machine.qmp("migrate-set-capabilities", capabilities=capabilities)
+
+
+async def _nodes(machine: Machine) -> tuple[str, ...]:
+    """The nodes that take a snapshot; made before the first one."""
+    names = {node["node-name"] for node in await machine.qmp("query-named-block-nodes")}
+    if _RAM_NODE not in names:
+        await _make_node(machine, _RAM_NODE, 1 << 20)
+        for device in await machine.qmp("query-block"):
+            disk = device.get("inserted")
+            if disk is None or disk["ro"]:
+                continue
+            await _overlay(machine, disk["node-name"], disk["image"]["virtual-size"])
+    return (_RAM_NODE, *(name for name in await _overlays(machine)))
+
+
+async def _overlays(machine: Machine) -> list[str]:
+    found = await machine.qmp("query-block")
+    nodes = (device["inserted"]["node-name"] for device in found if device.get("inserted"))
+    return [name for name in nodes if name.startswith(f"{_RAM_NODE}-")]
+
+
+async def _overlay(machine: Machine, node: str, size: int) -> None:
+    name = f"{_RAM_NODE}-{node}"[:31]  # names of nodes have at most 31 characters (block.h)
+    await _make_node(machine, name, size, {"backing": None})
+    await machine.qmp("blockdev-snapshot", node=node, overlay=name)
+
+
+async def _make_node(
+    machine: Machine, name: str, size: int, more: dict[str, Any] | None = None
+) -> None:
+    """A qcow2 node in a memory file that only QEMU holds."""
+    fd = os.memfd_create(name)
+    try:
+        file = f"{name[:26]}-file"
+        path = f"/proc/{os.getpid()}/fd/{fd}"
+        opened = {"driver": "file", "node-name": file, "filename": path}
+        await machine.qmp("blockdev-add", opened)
+    finally:
+        os.close(fd)
+    options = {"driver": "qcow2", "file": file, "size": size}
+    await _job(machine, "blockdev-create", {"options": options}, _JOB)
+    await machine.qmp(
+        "blockdev-add", {"driver": "qcow2", "node-name": name, "file": file, **(more or {})}
+    )
+
+
+async def _job(machine: Machine, command: str, arguments: dict[str, Any], seconds: float) -> None:
+    """Run a job to its end.
+
+    Raises:
+        CommandError: it failed; MonitorError: it did not end.
+    """
+    mark = machine.monitor.mark()
+    name = f"launcher-{machine.monitor.commands}"
+    await machine.qmp(command, {"job-id": name, **arguments})
+    await machine.monitor.wait_event(
+        "JOB_STATUS_CHANGE",
+        lambda e: e.data.get("id") == name and e.data.get("status") in _ENDED,
+        timeout=seconds,
+        since=mark,
+    )
+    for job in await machine.qmp("query-jobs"):
+        if job["id"] == name:
+            await machine.qmp("job-dismiss", id=name)
+            if "error" in job:
+                raise CommandError(f"{command}: {job['error']}", evidence={"command": command})
+            return
+    raise MonitorError(f"{command}: the job is gone", evidence={"command": command})
