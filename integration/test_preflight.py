@@ -411,6 +411,7 @@ def _others() -> list[Case]:
     mmio = ("virtio-balloon-device", "virtio-keyboard-device")
     acpi = {"machine": {**MICROVM["machine"], "acpi": "on"}}
     gpu = {"devices": {"g0": {"driver": "virtio-gpu-device"}}}
+    pcie = {"machine": {"type": "microvm", "acpi": "on", "pcie": "on"}, **rng}
     return [
         one("device-missing", "", rng, {}, cure="words"),
         one("device-order", "addr", both, turned),
@@ -446,6 +447,10 @@ def _others() -> list[Case]:
              ("acpi",)),
         Case("microvm-gpu", End(MICROVM | gpu, "7.2"), End(MICROVM | gpu, "10.0"),
              ("x-scanout-vmstate-version",), cure="words"),
+        Case("microvm-vectors", End({**MICROVM, **pcie}, "5.2"), End({**MICROVM, **pcie}, "7.2"),
+             ("vectors",)),
+        one("queue-reset", "queue_reset", nic(device={"queue_reset": "on"}),
+            nic(device={"queue_reset": "off"}), guest="eager"),
         Case("isapc", End({"machine": "isapc", "memory": "64MiB"}, "10.0"),
              End({"machine": "isapc", "memory": "64MiB"}, "7.2"),
              ("type", "send-switchover-start"), cure="none", full=True),

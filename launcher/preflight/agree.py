@@ -118,7 +118,9 @@ def members_findings(
             member(know, pair.destination, destination, name),
         )
         subject = (source.family, source.type, destination.id or source.id, name)
-        yield from judge(pair, subject, values)
+        given = name in source.members or name in destination.members
+        found = judge(pair, subject, values)
+        yield from (one for one in found if given or one.severity != "harmless")
 
 
 def _members(pair: Pair, source: Entry, destination: Entry) -> list[str]:

@@ -289,6 +289,16 @@ def test_slots_for_memory():
     assert found["property", "maxmem"].severity == "risks"
 
 
+def test_devices_follow_the_release_on_machines_without_versions():
+    pcie = {"machine": {"type": "microvm", "pcie": "on", "acpi": "on"}, "memory": "64MiB"}
+    ends = [side(pcie | {"devices": {"r": RNG}}, release) for release in ("5.2", "7.2")]
+    finding = compare(*ends)["property", "vectors"]
+    assert (finding.severity, finding.source, finding.destination) == ("breaks", "0", "2")
+    assert texts(finding) == ["devices.r.vectors: 0 at the destination"]
+    back = compare(*reversed(ends))["property", "queue_reset"]
+    assert texts(back) == ["devices.r.queue_reset: off at the source"]
+
+
 def test_machines_without_versions():
     isapc = {"machine": "isapc", "memory": "64MiB"}
     finding = compare(side(isapc, "10.0"), side(isapc, "7.2"))["property", "type"]
@@ -580,7 +590,9 @@ def test_properties_of_devices():
     # What the binary says of its defaults counts; what it leaves to the device is not known.
     assert compare(end(multifunction="on"), end())["property", "multifunction"].severity == "breaks"
     assert compare(end(multifunction="off"), end()) == {}
-    unknown = compare(end(vectors=4), end())["property", "vectors"]
+    serial = {"driver": "virtio-serial-pci"}
+    by_itself = side(devices(s={**serial, "vectors": 4})), side(devices(s=serial))
+    unknown = compare(*by_itself)["property", "vectors"]
     assert unknown.severity == "risks"
     assert "by default" in unknown.message
     port = [
