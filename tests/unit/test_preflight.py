@@ -590,8 +590,8 @@ def test_properties_of_devices():
     # What the binary says of its defaults counts; what it leaves to the device is not known.
     assert compare(end(multifunction="on"), end())["property", "multifunction"].severity == "breaks"
     assert compare(end(multifunction="off"), end()) == {}
-    serial = {"driver": "virtio-serial-pci"}
-    by_itself = side(devices(s={**serial, "vectors": 4})), side(devices(s=serial))
+    scsi = {"driver": "virtio-scsi-pci"}
+    by_itself = side(devices(s={**scsi, "vectors": 4})), side(devices(s=scsi))
     unknown = compare(*by_itself)["property", "vectors"]
     assert unknown.severity == "risks"
     assert "by default" in unknown.message
