@@ -21,6 +21,9 @@ COMMAND_LINE = "--set"
 
 _MAX_BASES = 16
 
+#: Keys of a profile that take a text where a map has more to say, and the member it stands for.
+_SHORT = {"machine": "type", "cpu": "model", "smp": "cpus", "memory": "size"}
+
 
 def beside(place: Place, path: str) -> str:
     """`path`, when relative, as seen from the file that holds it."""
@@ -76,7 +79,9 @@ def extend(root: Mapping, read: Read, trail: tuple[str, ...] = ()) -> Mapping:
 def merge(base: Mapping, over: Mapping, trail: tuple[str, ...] = ()) -> Mapping:
     """Maps merge deeply, everything else is replaced, and null deletes.
 
-    Below `vars` null stays: it declares a variable whose value must be given.
+    A map over a short form (`machine: microvm`) merges with the map that this is short for; a
+    short form over a map replaces it. Below `vars` null stays: it declares a variable whose value
+    must be given.
     """
     items, keys = dict(base.items), dict(base.keys)
     for key, node in over.items.items():
@@ -85,11 +90,20 @@ def merge(base: Mapping, over: Mapping, trail: tuple[str, ...] = ()) -> Mapping:
             items.pop(key, None)
             keys.pop(key, None)
             continue
-        if isinstance(below, Mapping) and isinstance(node, Mapping):
-            node = merge(below, node, (*trail, key))
+        if isinstance(node, Mapping):
+            below = below if trail or below is None else _long(key, below)
+            if isinstance(below, Mapping):
+                node = merge(below, node, (*trail, key))
         items[key] = node
         keys[key] = over.key_place(key)
     return Mapping(items, over.place, keys)
+
+
+def _long(key: str, node: Node) -> Node:
+    """The map that a short form of one of a profile's own keys stands for."""
+    if key not in _SHORT or not isinstance(node, Scalar):
+        return node
+    return Mapping({_SHORT[key]: node}, node.place, {_SHORT[key]: node.place})
 
 
 def override(root: Mapping, settings: Iterable[tuple[str, Node]]) -> Mapping:
@@ -129,12 +143,9 @@ def _set(at: Mapping, steps: list[str], node: Node, path: str) -> Mapping:
     items, keys = dict(at.items), dict(at.keys)
     if rest:
         below = items.get(key, Mapping({}, place, {}))
+        below = _long(key, below)
         if not isinstance(below, Mapping):
-            # A short form such as `machine: q35` becomes the map it is short for.
-            short = {"machine": "type", "cpu": "model", "smp": "cpus", "memory": "size"}.get(key)
-            if short is None or not isinstance(below, Scalar):
-                raise InputError(f"{path!r}: {key!r} is not a map", place=place)
-            below = Mapping({short: below}, below.place, {short: below.place})
+            raise InputError(f"{path!r}: {key!r} is not a map", place=place)
         items[key] = _set(below, rest, node, path)
     elif isinstance(node, Scalar) and node.is_null:
         items.pop(key, None)

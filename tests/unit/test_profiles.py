@@ -54,6 +54,34 @@ def test_merge(base, over, merged):
     assert plain_value(merge(tree(base), tree(over))) == merged
 
 
+@pytest.mark.parametrize(
+    ("base", "over", "merged"),
+    [
+        (
+            "machine: microvm",
+            "machine: {acpi: 'off'}",
+            {"machine": {"type": "microvm", "acpi": "off"}},
+        ),
+        ("smp: 2", "smp: {threads: 2}", {"smp": {"cpus": "2", "threads": "2"}}),
+        ("machine: {type: microvm, acpi: 'off'}", "machine: q35", {"machine": "q35"}),
+        ("name: a", "name: {x: b}", {"name": {"x": "b"}}),
+        ("disk: a.raw", "disk: {size: 1}", {"disk": {"size": "1"}}),
+        ("x-a: {cpu: max}", "x-a: {cpu: {model: host}}", {"x-a": {"cpu": {"model": "host"}}}),
+        ("machine: q35", "cpu: {model: max}", {"machine": "q35", "cpu": {"model": "max"}}),
+        ("machine: [q35]", "machine: {type: q35}", {"machine": {"type": "q35"}}),
+    ],
+)
+def test_merge_of_short_forms(base, over, merged):
+    found = plain_value(merge(tree(base), tree(over)))
+    assert {key: _texts(node) for key, node in found.items()} == merged
+
+
+def _texts(node):
+    if isinstance(node, dict):
+        return {key: _texts(item) for key, item in node.items()}
+    return str(node)
+
+
 def test_merge_keeps_places():
     found = merge(tree("a: {x: 1}", "base.yaml"), tree("a: {y: 2}", "over.yaml"))
     assert found.items["a"].key_place("x").file == "base.yaml"
