@@ -121,12 +121,12 @@ def _by(change: dict[str, Any]) -> str:
 
 
 def _unseen(found: dict[str, Any]) -> Iterator[str]:
-    lines = [
-        f"  {one['family']}{'' if one['type'] == '*' else ' ' + one['type']}: "
-        f"{found[one['side']]['name']}: {one['reason']}"
-        for one in found["unseen"]
-    ]
-    if lines:
+    sides: dict[str, list[str]] = {}
+    for one in found["unseen"]:
+        what = one["family"] if one["type"] == "*" else f"{one['family']} {one['type']}"
+        sides.setdefault(f"  {what}: {one['reason']}", []).append(found[one["side"]]["version"])
+    if sides:
+        lines = (f"{line} ({', '.join(versions)})" for line, versions in sides.items())
         yield "not compared:\n" + "\n".join(lines)
 
 

@@ -332,9 +332,7 @@ async def read_accel(asker: Asker, where: Where) -> Reading:
         answer = await monitor.execute("x-query-jit")
         return str(answer["human-readable-text"])
 
-    # Without a machine there is no translator yet, and 7.2 ends when it is asked about it.
-    machine = where.machine if where.machine != "none" else "q35"
-    text = await asker.ask(ask, (*where.words,), machine)
+    text = await asker.ask(ask, where.words, where.machine)
     found: dict[str, Any] = {"tb-size": {"host": kits.host_value("accel", "tcg", "tb-size")}}
     for line in text.splitlines():
         name, _, value = line.partition(":")

@@ -53,7 +53,8 @@ MACHINES = (
 #: Machine types that are started for a record, where the binary has them: those that several
 #: releases of the matrix share, and the one that no release keeps as it was.
 STARTED = ("pc-q35-5.2", "pc-q35-7.2", "pc-q35-10.0", "pc-i440fx-5.2", "microvm")
-_MORE = ("migration", "kvm-accel", "tcg-accel")
+_ACCELERATORS = ("kvm", "tcg", "mshv", "nitro", "qtest", "xen")
+_MORE = ("migration", *(f"{name}-accel" for name in _ACCELERATORS))
 
 
 def survey(
