@@ -25,11 +25,19 @@ class EagerGuest:
         self._listener.listen(1)
         self._listener.settimeout(30)
 
-    def drive(self) -> list[int]:
-        """Take everything; the features as words of 32 bits."""
+    def meet(self) -> None:
+        """Wait for QEMU."""
         self._socket, _ = self._listener.accept()
         self._socket.settimeout(30)
         self._file = self._socket.makefile("rw")
+
+    def fill(self, address: int, size: int, byte: int) -> None:
+        """Write to the guest's memory, as its own CPU would: migration sees it."""
+        self._ask(f"memset {address:#x} {size:#x} {byte:#x}")
+
+    def drive(self) -> list[int]:
+        """Take everything; the features as words of 32 bits."""
+        self.meet()
         # BAR 4 holds the common configuration; then decode memory, master the bus.
         for register, value in ((0x20, _BAR), (0x24, 0), (0x04, 6)):
             self._ask(f"outl {_ADDRESS} {0x80000000 | _DEVICE | register}")

@@ -6,15 +6,20 @@ named must make it succeed. A case that succeeds must not be called broken.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import select
 import tempfile
+import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 
-from integration import older_kernel
+from integration import older_kernel, pair
 from integration.conftest import RELEASES, installed
+from integration.eager_guest import EagerGuest
 from integration.pair import Outcome, migrate
 from launcher.command import render_standalone
 from launcher.data import load_rules
@@ -673,6 +678,58 @@ def test_what_succeeds_is_not_called_broken(case):
     assert not breaks(findings), told(findings)
     outcome = move(case.source, case.destination, postcopy=case.postcopy)
     assert outcome.result == "completed", (outcome, told(findings))
+
+
+# -- what loads and is wrong ----------------------------------------------------------------------
+
+PAGE = 0x100000
+
+
+def word_after(source: Prepared, destination: Prepared, folder: str) -> str:
+    """A page that becomes zero after it was sent, as the destination has it in the end."""
+    guest = EagerGuest(os.path.join(folder, "qtest"))
+    argv = [render_standalone(p.plan, folder) for p in (source, destination)]
+    with contextlib.ExitStack() as stack:
+        stack.callback(guest.close)
+        first = pair.End([*argv[0], *guest.argv])
+        stack.callback(first.raw.close)
+        guest.meet()
+        second = pair.End([*argv[1], "-incoming", "defer"])
+        stack.callback(second.raw.close)
+        for end, made in ((first, source), (second, destination)):
+            assert not end.set_up([(s.command, s.arguments) for s in made.plan.setup])
+        guest.fill(PAGE, 20 << 20, 0xAA)
+        first.do("migrate-set-parameters", {"max-bandwidth": 2_000_000, "downtime-limit": 1})
+        uri = {"uri": f"unix:{folder}/stream"}
+        assert not second.do("migrate-incoming", uri) + first.do("migrate", uri)
+        _wait(lambda: first.status(5).get("ram", {}).get("transferred", 0) > 3_000_000)
+        guest.fill(PAGE, 4096, 0)
+        first.do("migrate-set-parameters", {"max-bandwidth": 1 << 30, "downtime-limit": 3000})
+        _wait(lambda: second.status(5).get("status") == "completed")
+        return second.raw.hmp(f"xp /1xw {PAGE:#x}").split()[-1]
+
+
+def _wait(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        select.select([], [], [], 0.05)
+
+
+def test_a_page_that_became_zero_is_lost_and_that_is_said(tmp_path):
+    ends = End(capable(q35(), "multifd"), "10.0"), End(capable(q35(), "multifd"), "7.2")
+    setting = "migration.parameters.zero-page-detection=multifd"
+    newer = ends[0]._replace(settings=(setting,))
+    findings = predict(newer, ends[1])
+    risk = next(f for f in findings if f.property == "zero-page-detection")
+    assert (risk.severity, risk.cures[-1].value) == ("risks", "legacy")
+    folders = [str(tmp_path / name) for name in ("newer", "older")]
+    for folder in folders:
+        os.mkdir(folder)
+    assert word_after(newer.prepared(), ends[1].prepared(), folders[0]) == "0xaaaaaaaa"
+    # The machine type keeps the older way, which tells every zero page in the main stream.
+    assert not any(f.property == "zero-page-detection" for f in predict(*ends))
+    assert word_after(ends[0].prepared(), ends[1].prepared(), folders[1]) == "0x00000000"
 
 
 # -- virtio-net over tap --------------------------------------------------------------------------
