@@ -155,6 +155,8 @@ def devices_of(machine: str) -> tuple[str, ...]:
     """The words of the typical device set of a machine type."""
     if machine == "none":
         return ()
+    if machine == "isapc":
+        return ("-m", "128")  # one CPU, no PCI, no virtio
     if machine == "microvm":
         return (*MACHINE, *MMIO_DEVICES)
     return (*MACHINE, *PCI_DEVICES) if machine.startswith(("pc", "q35")) else MACHINE

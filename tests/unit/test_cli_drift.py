@@ -89,6 +89,7 @@ def test_each_kind_of_machine_has_its_typical_devices() -> None:
     assert devices_of("none") == ()
     assert "virtio-net-pci,id=net,netdev=net0" in devices_of("pc-q35-7.2")
     assert "virtio-net-device,id=net,netdev=net0" in devices_of("microvm")
+    assert devices_of("isapc") == ("-m", "128")
     assert devices_of("virt") == ("-smp", "2", "-m", "128")
     assert host_value("object", "iothread", "thread-id")
     assert not host_value("object", "iothread", "poll-grow")

@@ -211,6 +211,12 @@ def test_the_matrix_holds_each_change_where_its_value_stands() -> None:
     json.dumps(found)
 
 
+def test_an_accelerator_whose_properties_were_not_recorded_is_not_compared() -> None:
+    record = record_of("qemu-11.1")
+    found = read_record({**record, "qom-list-types": ["hvf-accel"]}, "mac")
+    assert found.unseen["accel", "hvf"] == "its properties were not recorded"
+
+
 def test_a_default_that_a_schema_states_is_a_facet() -> None:
     entities = [
         {
