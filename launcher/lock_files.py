@@ -8,7 +8,7 @@ from launcher.cache import cache_folder
 from launcher.errors import InputError, Place
 from launcher.files import read_yaml
 from launcher.locks.given import Home, given
-from launcher.locks.model import AGAIN, read_lock
+from launcher.locks.model import AGAIN, HEAD, read_lock
 from launcher.locks.replay import check_profile
 from launcher.plan.decide import HIDDEN
 from launcher.plan.locked import with_lock
@@ -50,6 +50,29 @@ def lock_path(profile: str | Mapping[str, Any]) -> str:
         )
     stem, ending = os.path.splitext(profile)
     return f"{stem if ending in ('.yaml', '.yml') else profile}{_ENDING}"
+
+
+def check_replaceable(path: str) -> None:
+    """See that a lock file may be written to `path`.
+
+    Raises:
+        InputError: there is a file of another kind: the profile itself, by a slip of the keys.
+    """
+    if not os.path.isfile(path):
+        return  # nothing there, or who writes says what is wrong
+    head = HEAD.partition("\n")[0].encode()
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(head)) in (b"", head):
+                return
+    except OSError:
+        return  # who writes says what is wrong
+    raise InputError(
+        "is not a lock file, and one would be written over it",
+        place=Place(path),
+        hint="name another file, or remove this one",
+        code="lock",
+    )
 
 
 def home_of(path: str) -> Home:

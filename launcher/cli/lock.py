@@ -54,11 +54,12 @@ def _write(options: argparse.Namespace) -> int:
     import asyncio
 
     from launcher.cli.plan import request_of
-    from launcher.lock_files import lock_path
+    from launcher.lock_files import check_replaceable, lock_path
     from launcher.locking.start import prepare_lock, write_lock
 
     profile = options.files[0]
     path = options.output or lock_path(profile)
+    check_replaceable(path)
     prepared = asyncio.run(prepare_lock(request_of(options, profile)))
     written = write_lock(path, _observed(prepared))
     if options.format == "json":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.cli.options import add_format
 from launcher.cli.show import out, out_json
-from launcher.errors import HostError, InputError, Place
+from launcher.errors import InputError, Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def meet(options: argparse.Namespace) -> int:
     found = meeting(options.hosts, options.name)
     text = meeting_yaml(found)
     if options.output:
-        _write(text, options.output)
+        from launcher.output import write_output
+
+        write_output(options.output, text, "the platform")
     if options.format == "json":
         out_json(meeting_json(found))
         return 0
@@ -150,17 +152,3 @@ def _place(file: str, path: Sequence[str | int]) -> Place:
         elif isinstance(node, nodes.Sequence) and isinstance(key, int) and key < len(node.items):
             node = node.items[key]
     return node.place
-
-
-def _write(text: str, path: str) -> None:
-    """Write the platform file.
-
-    Raises:
-        HostError: it cannot be written.
-    """
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        words = f"the platform {path} cannot be written: {error.strerror}"
-        raise HostError(words, code="output") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from launcher.errors import HostError, InputError
+from launcher.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,13 +43,9 @@ def write_report(report: Report, path: str) -> None:
     Raises:
         HostError: the file cannot be written.
     """
-    try:
-        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(_rendered(report, os.path.splitext(path)[1]))
-    except OSError as error:
-        raise HostError(
-            f"the report {path} cannot be written: {error.strerror}", code="output"
-        ) from error
+    from launcher.output import write_output
+
+    write_output(path, _rendered(report, os.path.splitext(path)[1]), "the report")
 
 
 def _rendered(report: Report, ending: str) -> str:

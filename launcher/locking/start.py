@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
-from launcher.errors import HostError, MonitorError, VerdictError
-from launcher.lock_files import home_of, lock_path
+from launcher.errors import MonitorError, VerdictError
+from launcher.lock_files import check_replaceable, home_of, lock_path
 from launcher.locks.model import lock_text
+from launcher.output import write_output
 from launcher.prepare import Request, load, prepare
 from launcher.record import record
 
@@ -54,6 +53,7 @@ async def lock(
     """
     request = Request(profile, platform, qemu, tuple(settings))
     path = output or lock_path(profile)
+    check_replaceable(path)
     return write_lock(path, await observe(await prepare_lock(request)))
 
 
@@ -123,6 +123,7 @@ def write_lock(path: str, seen: Observed) -> Locking:
 
     Raises:
         VerdictError: it is not what was planned.
+        InputError: `path` is a file that is no lock file.
         HostError: the file cannot be written.
     """
     from launcher.locking.contents import document
@@ -134,21 +135,7 @@ def write_lock(path: str, seen: Observed) -> Locking:
             report=report,
             hint="`qemu-launcher verify` shows the whole report",
         )
+    check_replaceable(path)
     whole = document(seen, home_of(path))
-    _write(path, lock_text(whole))
+    write_output(path, lock_text(whole), "the lock file")
     return Locking(path, whole, report)
-
-
-def _write(path: str, text: str) -> None:
-    """The whole file or nothing of it."""
-    beside = f"{path}.{os.getpid()}.new"
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(beside, path)
-    except OSError as error:
-        words = f"the lock file {path} cannot be written: {error.strerror}"
-        raise HostError(words, code="output") from None
-    finally:
-        if os.path.exists(beside):
-            os.unlink(beside)

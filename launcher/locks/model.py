@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 #: A text of so many characters that is part of another one is no accident.
 _TELLING = 4
 
-_HEAD = """\
+#: What every lock file begins with.
+HEAD = """\
 # Written by `qemu-launcher lock`, replayed by `qemu-launcher run --locked`; docs/lock.md.
 # Not to be edited: change the profile and lock it again.
 """
@@ -120,7 +121,7 @@ def sealed(document: dict[str, Any]) -> dict[str, Any]:
 
 def lock_text(document: dict[str, Any]) -> str:
     """The text of a lock file."""
-    return _HEAD + emit(document, ("values", "omitted"))
+    return HEAD + emit(document, ("values", "omitted"))
 
 
 def value_rows(report: Report, home: Home, runtime: str) -> list[dict[str, Any]]:
