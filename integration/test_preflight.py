@@ -284,6 +284,7 @@ def fails() -> list[Case]:
             End(capable(q35(), "multifd"), "10.0"),
             End(capable(q35(), "multifd"), "10.0", settings=(f"{FLUSH}=off",)),
             flush,
+            guest="boots",
         ),
         Case(
             "F20",
