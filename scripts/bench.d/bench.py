@@ -11,6 +11,7 @@ import sys
 
 import hosts
 import measures
+import moves
 from rounds import Floor
 
 
@@ -36,7 +37,8 @@ def main() -> int:
         return 2
     print(f"{'goal':<56} {'target':>8} {'measured':>8}  verdict", flush=True)
     found = []
-    for group, measure in {**measures.GROUPS, "meet": hosts.meet}.items():
+    groups = {**measures.GROUPS, "meet": hosts.meet, "moves": moves.moves}
+    for group, measure in groups.items():
         if options.only not in group:
             continue
         for row in asyncio.run(measure(binaries, Floor(options.floor), options.rounds)):
