@@ -90,15 +90,16 @@ class _Once:
 
     def __init__(self) -> None:
         self.all: list[Any] = []
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[tuple[type, Any], int] = {}
 
     def number(self, value: Any) -> int:
         import json
 
-        text = value if isinstance(value, str) else f"\0{json.dumps(value, sort_keys=True)}"
-        found = self._numbers.get(text)
+        nested = isinstance(value, (dict, list))
+        key = (type(value), json.dumps(value, sort_keys=True) if nested else value)
+        found = self._numbers.get(key)
         if found is None:
-            found = self._numbers[text] = len(self.all)
+            found = self._numbers[key] = len(self.all)
             self.all.append(value)
         return found
 
@@ -107,7 +108,7 @@ def _policy(style: str, script: str) -> str:
     """A content security policy under which only these two run, and nothing is fetched."""
     return (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 
