@@ -16,10 +16,11 @@ from launcher.preflight.findings import (
 )
 from launcher.preflight.hosts import host_findings
 from launcher.preflight.identity import identity_findings, trouble_findings
+from launcher.preflight.locked import side_of_lock
 from launcher.preflight.memory import memory_findings
 from launcher.preflight.network import network_findings
 from launcher.preflight.obstacles import obstacle_findings
-from launcher.preflight.reading import side_of_facts, side_of_json, side_of_lock, side_of_plan
+from launcher.preflight.reading import side_of_facts, side_of_json, side_of_plan
 from launcher.preflight.seats import device_findings
 from launcher.preflight.side import Block, Side
 

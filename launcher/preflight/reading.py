@@ -1,12 +1,11 @@
-"""Ends from what tells of them: a plan and its report, their JSON, a lock file's sections."""
+"""Ends from what tells of them: a plan and its report, their JSON, a host's facts."""
 
 from __future__ import annotations
 
 from launcher.errors import InputError
 from launcher.platforms import parse_kernel, parse_qemu_version
-from launcher.preflight.options import Entry, as_words, entries_of_argv, entries_of_plan, flat
-from launcher.preflight.side import Block, Side
-from launcher.qapi import parse_size
+from launcher.preflight.options import Entry, as_words, entries_of_argv, entries_of_plan
+from launcher.preflight.side import Side
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from launcher.capabilities import Capabilities
     from launcher.plan import Plan
     from launcher.platforms import Version
-    from launcher.preflight.side import Setting
+    from launcher.preflight.side import Block, Setting
     from launcher.report import Report
 
 
@@ -42,20 +41,12 @@ def side_of_plan(
         blockers: reasons why QEMU says that it cannot be migrated.
     """
     entries = entries_of_plan(plan)
-    settings, owners = _values(
+    settings, owners = settings_of(
         (v.family, v.id, v.property, v.written, str(v.origin)) for v in plan.values
     )
     settings |= _globals(entries)
     if report is not None:
-        entries, settings = _observed(
-            entries,
-            settings,
-            {
-                (j.value.family, j.value.id, j.value.spelled): as_words(j.observed)
-                for j in report.judged
-                if j.verdict == "mismatch"
-            },
-        )
+        entries, settings = _observed(entries, settings, report)
     machine = capabilities.machine(plan.machine) if capabilities and plan.machine else None
     lists_compat = machine is not None and capabilities is not None and _lists(capabilities)
     return Side(
@@ -92,7 +83,7 @@ def side_of_json(document: Mapping[str, Any], name: str) -> Side:
     rows = [
         (r["family"], r["id"], r["property"], _told(r), str(r.get("origin", ""))) for r in values
     ]
-    settings, owners = _values(rows)
+    settings, owners = settings_of(rows)
     argv = document.get("argv")
     entries = entries_of_argv(argv[1:]) if argv else _entries_of_values(values)
     if argv:
@@ -123,7 +114,7 @@ def _told(row: Mapping[str, Any]) -> Any:
     return row["value"] if "value" in row else row.get("planned")
 
 
-def _home(row: Mapping[str, Any]) -> tuple[str, str, str]:
+def home_of(row: Mapping[str, Any]) -> tuple[str, str, str]:
     """Family, id and property: a plan counts CPUs and memory among the machine's values."""
     head, dot, rest = row["property"].partition(".")
     if row["family"] == "machine" and dot and head in ("cpu", "smp", "memory"):
@@ -137,7 +128,7 @@ def _entries_of_values(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     for row in rows:
         if row["family"].startswith("migration"):
             continue
-        family, key, name = _home(row)
+        family, key, name = home_of(row)
         told = as_words(_told(row))
         kind = told if (family, name) == ("cpu", "model") else row["type"]
         entry = found.setdefault((family, key), Entry(family, kind, key, {}))
@@ -146,95 +137,7 @@ def _entries_of_values(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     return list(found.values())
 
 
-def side_of_lock(document: Mapping[str, Any], name: str) -> Side:
-    """One end from a lock file: what was decided, and what a paused machine told of itself.
-
-    Args:
-        document: the lock file, checked.
-        name: how messages call this end.
-    """
-    rows = document["values"]
-    settings, owners = _values(
-        (r["family"], r["id"], r["property"], _locked(r), r["origin"]) for r in rows
-    )
-    entries = _entries_of_sections(document["given"])
-    by_key = {(entry.family, entry.id): entry for entry in entries}
-    for row in rows:
-        family, key, name = _home(row)
-        entry = by_key.get((family, key))
-        if entry is not None and (family, name) != ("cpu", "model"):
-            entry.members.setdefault(name, as_words(row["value"]))
-    machine, seen = document.get("machine", {}), document.get("migration", {})
-    blocks = seen.get("ram-blocks")
-    version = document["qemu"]["version"]
-    return Side(
-        name=f"{name} (QEMU {version})",
-        version=parse_qemu_version(version),
-        machine=machine.get("type", ""),
-        entries=tuple(entries),
-        settings=settings,
-        owners=owners,
-        features={k: v for k, v in document.get("host", {}).items() if isinstance(v, bool)},
-        asked=machine.get("asked", ""),
-        told=_seen(seen),
-        accel=machine.get("accel", ""),
-        platform=document["platform"]["name"],
-        ram={n: Block(b["used"], b["total"]) for n, b in blocks.items()} if blocks else None,
-    )
-
-
-def _locked(row: Mapping[str, Any]) -> Any:
-    return row["observed"] if row.get("observed") is not None else row["value"]
-
-
-def _seen(section: Mapping[str, Any]) -> dict[Setting, str]:
-    """What QEMU told of migration when the machine was locked."""
-    families = (
-        ("migration-property", "compat"),
-        ("migration-property", "properties"),
-        ("migration-capability", "capabilities"),
-        ("migration-parameter", "parameters"),
-    )
-    return {
-        (family, name): as_words(value)
-        for family, key in families
-        for name, value in section.get(key, {}).items()
-    }
-
-
-_SECTIONS = {
-    "objects": ("object", "qom-type"),
-    "netdevs": ("netdev", "type"),
-    "chardevs": ("chardev", "backend"),
-    "blockdevs": ("blockdev", "driver"),
-    "devices": ("device", "driver"),
-}
-
-
-def _entries_of_sections(sections: Mapping[str, Any]) -> list[Entry]:
-    found = []
-    for family, tag in (("machine", "type"), ("cpu", "model"), ("smp", ""), ("memory", "")):
-        members = flat(sections.get(family) or {})
-        if members:
-            kind = members.pop(tag, "") if tag else family
-            found.append(Entry(family, kind, family, _sized(members)))
-    if sections.get("boot"):
-        found.append(Entry("boot", "boot", "boot", flat(sections["boot"])))
-    for section, (family, tag) in _SECTIONS.items():
-        for key, body in (sections.get(section) or {}).items():
-            members = flat(body)
-            found.append(Entry(family, members.pop(tag, ""), key, members))
-    found += [Entry("device", "isa-serial", "", {}) for _ in sections.get("serial") or ()]
-    found += entries_of_argv(sections.get("extra-args") or ())
-    return found
-
-
-def _sized(members: dict[str, str]) -> dict[str, str]:
-    sizes = {k: parse_size(v) for k, v in members.items() if k in ("size", "maxmem")}
-    return {**members, **{k: str(v) for k, v in sizes.items() if v is not None}}
-
-
-def _values(
+def settings_of(
     rows: Iterable[tuple[str, str, str, Any, str]],
 ) -> tuple[dict[Setting, str], dict[tuple[str, str, str], str]]:
     """Migration's settings, and who set each value."""
@@ -258,9 +161,14 @@ def _globals(entries: Iterable[Entry]) -> dict[Setting, str]:
 
 
 def _observed(
-    entries: list[Entry], settings: dict[Setting, str], seen: Mapping[tuple[str, str, str], str]
+    entries: list[Entry], settings: dict[Setting, str], report: Report
 ) -> tuple[list[Entry], dict[Setting, str]]:
     """Entries and settings with what was read back and is not as planned."""
+    seen = {
+        (j.value.family, j.value.id, j.value.spelled): as_words(j.observed)
+        for j in report.judged
+        if j.verdict == "mismatch"
+    }
     changed = []
     for entry in entries:
         mine = {n: v for (f, k, n), v in seen.items() if (f, k) == (entry.family, entry.id)}
