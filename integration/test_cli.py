@@ -427,6 +427,34 @@ def test_a_mismatch_under_warn_is_told(line):
 
 
 @pytest.mark.slow
+def test_a_console_on_a_full_disk_is_told(line, boot):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*QL, "run", *boot, "--set", f"name={line.name}", "--until", "never"],
+            cwd=ROOT,
+            env=line.env,
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+    assert done.returncode == 4, done.stderr
+    assert "error: the console cannot be written: No space left on device" in done.stderr
+
+
+def test_a_machine_whose_profile_is_in_a_folder_of_any_name(line):
+    folder = line.folder / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    path = folder / "web.yaml"
+    path.write_text(f"name: {line.name}\nplatform: native\nmachine: none\naccel: tcg\n")
+    assert line("run", str(path), "--detach").returncode == 0
+    shown = json.loads(line("ps", "--format", "json").stdout)["machines"][0]
+    assert shown["profile"] == str(path)
+    assert line("stop", line.name, "--now").returncode == 0
+
+
 def test_a_reader_that_leaves_ends_the_machine(line, boot):
     words = ("run", *boot, "--set", f"name={line.name}", "--qemu", binary_of("10.0"))
     script = '"$@" | head -c 20; echo " ${PIPESTATUS[0]}"'

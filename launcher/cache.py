@@ -25,8 +25,24 @@ def cache_folder() -> str:
     """Where things are kept: `$XDG_CACHE_HOME/qemu-launcher`, by default under `~/.cache`."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not base.startswith("/"):  # the XDG specification: relative paths are to be ignored
-        base = os.path.expanduser("~/.cache")
+        base = os.path.join(_home(), ".cache")
     return os.path.join(base, "qemu-launcher")
+
+
+def _home() -> str:
+    """This user's home: `$HOME`, else what the user database says, else the root.
+
+    `expanduser` alone gives whatever HOME holds, and `~` itself to a user without an entry.
+    """
+    home = os.environ.get("HOME", "")
+    if home.startswith("/"):
+        return home
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return "/"
 
 
 def identity(path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from launcher.cli.options import add_format, add_request
 from launcher.cli.plan import request_of
 from launcher.cli.show import out, out_json, show_error
+from launcher.display import printable
 from launcher.errors import InputError, LauncherError
 
 TYPE_CHECKING = False
@@ -40,8 +41,11 @@ def check(options: argparse.Namespace) -> int:
     for path in options.profiles:
         entry: dict[str, Any] = {"file": path, "ok": True, "qemu": None, "errors": []}
         found.append(entry)
+        lock = path.endswith(".lock.yaml")  # `check *.yaml` finds them beside their profiles
         try:
-            entry["qemu"] = _check_one(request_of(options, path), options)
+            entry["qemu"] = None if lock else _check_one(request_of(options, path), options)
+            if lock:
+                _check_lock(path)
         except LauncherError as error:
             status = max(status, error.exit_status)
             entry["ok"] = False
@@ -52,10 +56,17 @@ def check(options: argparse.Namespace) -> int:
             continue
         if options.format == "text":
             against = f"against QEMU {entry['qemu']}" if entry["qemu"] else "without a QEMU"
-            out(f"{path}: ok ({against})")
+            against = "a lock file" if lock else against
+            out(f"{printable(path)}: ok ({against})")
     if options.format == "json":
         out_json({"files": found})
     return status
+
+
+def _check_lock(path: str) -> None:
+    from launcher.lock_files import load_lock
+
+    load_lock(path)
 
 
 def _check_one(request: Request, options: argparse.Namespace) -> str | None:

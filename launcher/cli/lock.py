@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from launcher.cli.options import add_format, add_request
 from launcher.cli.show import note, out, out_json
+from launcher.display import printable
 from launcher.errors import InputError
 
 TYPE_CHECKING = False
@@ -91,7 +92,7 @@ def _told(written: Locking) -> str:
     counts, plan = written.report.counts, written.report.plan
     values = len(written.report.judged)
     return (
-        f"{written.file}: {values} values of {plan.name} on QEMU {plan.version}, "
+        f"{printable(written.file)}: {values} values of {plan.name} on QEMU {plan.version}, "
         f"{counts['match']} observed, {counts['unobservable']} unobservable"
     )
 
@@ -117,7 +118,7 @@ def _check(options: argparse.Namespace) -> int:
     elif found:
         _show(found, ("what", "name", "locked", "now"))
     else:
-        out(f"{path}: nothing moved")
+        out(f"{printable(path)}: nothing moved")
     return 1 if found else 0
 
 

@@ -57,8 +57,26 @@ def parse(verb: str, words: Sequence[str]) -> argparse.Namespace:
         SystemExit: `--help` was asked for and has been printed.
     """
     parser = Parser(prog=f"qemu-launcher {verb}", **_words(verb))
+    _refuse_empty(parser, words)
     _module(verb).arguments(parser, verb)
     return parser.parse_args(words)
+
+
+def _refuse_empty(parser: Parser, words: Sequence[str]) -> None:
+    """No word may be empty: to `--qemu "$new"` without `new` the usual binary is a wrong answer.
+
+    Raises:
+        InputError: one is.
+    """
+    for before, word in zip(("", *words), words, strict=False):
+        name, _, text = word.partition("=")
+        if not word or (name.startswith("--") and name != word and not text):
+            option = before if not word and before.startswith("-") else name
+            raise InputError(
+                f"{option or 'an argument'} is empty",
+                hint=f"is a variable of the shell not set? See `{parser.prog} --help`",
+                code="usage",
+            )
 
 
 def whole() -> argparse.ArgumentParser:

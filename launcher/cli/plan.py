@@ -51,6 +51,10 @@ def request_of(options: argparse.Namespace, profile: str = "") -> Request:
     from launcher.prepare import Request
 
     path = profile or options.profile
+    if ".lock." in path:
+        from launcher.lock_files import lock_path
+
+        lock_path(path)  # which refuses a lock file in the place of its profile
     lock = getattr(options, "lock", "")
     if not lock and getattr(options, "locked", False):
         from launcher.lock_files import lock_path

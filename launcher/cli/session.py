@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ from launcher.cli.show import note, out_json, show_report
 from launcher.cli.signals import ignore_signals, take_signals
 from launcher.cli.terminal import Keys, Screen, is_ours
 from launcher.diagnose import died
-from launcher.errors import LauncherError, MonitorError, QEMUError
+from launcher.errors import HostError, LauncherError, MonitorError, QEMUError
 from launcher.process import describe_exit
 from launcher.record import replace
 from launcher.start import attach, refuse
@@ -33,6 +34,14 @@ _LAST_WORDS = 2.0
 #: Seconds in which a guest that boots has used its CPU enough for a verdict; an idle one has not,
 #: and nobody need be told.
 _SPEED_WITHIN = 10.0
+
+
+def _unheard(failure: OSError) -> Exception:
+    """What it comes to that the console could not be shown."""
+    if failure.errno in (errno.EPIPE, errno.EIO):  # the reader, or the terminal, went away
+        return BrokenPipeError()
+    words = f"the console cannot be written: {failure.strerror}"
+    return HostError(words, code="output")
 
 
 class Session:
@@ -66,7 +75,8 @@ class Session:
 
         Raises:
             LauncherError: of the launch, or QEMU failed, or `--until` was not seen.
-            BrokenPipeError: nobody reads the console any more.
+            HostError: the console cannot be written (a full disk).
+        BrokenPipeError: nobody reads the console any more.
         """
         self._stop = asyncio.Event()
         self._now = asyncio.Event()
@@ -213,7 +223,7 @@ class Session:
             if screen.dropped:
                 note(f"{screen.dropped} bytes of the console were not shown: nobody took them")
             if screen.lost.is_set():
-                raise BrokenPipeError
+                raise _unheard(screen.failure)
             return status
         finally:
             if watching is not None:

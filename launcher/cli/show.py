@@ -40,18 +40,32 @@ def out(text: str) -> None:
 
 def forget_stdout() -> None:
     """Let the interpreter's own flush at exit find nothing to complain about."""
+    _forget(1)
+
+
+def _forget(fd: int) -> None:
     import os
 
     null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(null, 1)
+        os.dup2(null, fd)
     finally:
         os.close(null)
 
 
 def note(text: str) -> None:
-    """A word to the user that is no result, on stderr."""
-    sys.stderr.write(f"{text}\n")
+    """A word to the user that is no result, on stderr; where that is full, to nobody.
+
+    Raises:
+        BrokenPipeError: nobody reads it.
+    """
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        _forget(2)
 
 
 def out_json(value: Any) -> None:
@@ -81,9 +95,8 @@ def show_report(report: Report, *, to_stdout: bool) -> None:
     """The verification report as a table."""
     from launcher.report import report_text
 
-    stream = sys.stdout if to_stdout else sys.stderr
-    stream.write(f"{report_text(report, color=colors(stream))}\n")
-    stream.flush()
+    stream, show = (sys.stdout, out) if to_stdout else (sys.stderr, note)
+    show(report_text(report, color=colors(stream)))
 
 
 def show_error(error: LauncherError) -> None:

@@ -33,10 +33,12 @@ class Screen:
     Attributes:
         dropped: bytes that no longer waited.
         lost: set when nobody reads any more.
+        failure: why.
     """
 
     def __init__(self, fd: int) -> None:
         self.dropped = 0
+        self.failure = OSError()
         self.lost = asyncio.Event()
         self._fd = fd
         self._waiting = bytearray()
@@ -61,7 +63,8 @@ class Screen:
         while self._waiting and self._poll.poll(0):
             try:
                 written = os.write(self._fd, self._waiting[:_ATOMIC])
-            except OSError:
+            except OSError as error:
+                self.failure = error
                 self._waiting.clear()
                 self.lost.set()
                 break

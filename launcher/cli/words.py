@@ -72,6 +72,8 @@ def _read(plain: _Plain, words: Sequence[str]) -> None:
     rest = list(reversed(words))
     while rest:
         word = rest.pop()
+        if not word:
+            raise Unknown
         if not word.startswith("-"):
             if apart and loose:
                 raise Unknown

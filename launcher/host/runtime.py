@@ -100,7 +100,7 @@ class MachineDirectory:
         if state.pid is not None and state.start_time is None:
             state = replace(state, start_time=start_time(state.pid))
         text = format_json(as_dict(state))
-        write_atomically(self.fd, _STATE, text.encode(), self.path)
+        write_atomically(self.fd, _STATE, text.encode("utf-8", "surrogateescape"), self.path)
 
     def read_state(self) -> MachineState | None:
         """The state on record, or None."""
@@ -318,7 +318,8 @@ def _holder(fd: int) -> int | None:
 
 def _read_state(folder: int) -> MachineState | None:
     try:
-        kept = parse_json(read_file(folder, _STATE).decode())
+        # Names of files may hold bytes that are no UTF-8.
+        kept = parse_json(read_file(folder, _STATE).decode("utf-8", "surrogateescape"))
         known = {key: kept[key] for key in MachineState.__match_args__ if key in kept}
         return MachineState(**known)
     except (OSError, ValueError, TypeError):

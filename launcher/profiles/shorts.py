@@ -92,7 +92,9 @@ class Expander:
 
     # -- one function per short form ---------------------------------------------------------
 
-    def _memory(self, node: Node, _number: int) -> None:
+    def _memory(self, node: Node, number: int) -> None:
+        if number:
+            return  # a list, which the check of the profile's shape refuses
         given = node if isinstance(node, Mapping) else _map(node.place, size=node)
         size = given.get("size")
         if size is None:

@@ -12,6 +12,7 @@ import sys
 import pytest
 
 import launcher
+from launcher.cache import cache_folder
 from launcher.cli import main
 from launcher.cli.show import error_lines
 from launcher.cli.talk import parse_arguments
@@ -364,6 +365,11 @@ def test_a_full_disk_is_told(words):
     assert done.stderr == "error: the output cannot be written: No space left on device\n"
 
 
+def test_an_error_on_a_full_stderr_keeps_its_exit_status():
+    done = shell("QL platform show nothing 2>/dev/full")
+    assert done.returncode == 2
+
+
 def test_a_closed_stdout_is_no_crash():
     done = shell("QL platform list >&-")
     assert "Traceback" not in done.stderr
@@ -375,6 +381,65 @@ def test_any_file_name_can_be_shown_on_any_terminal():
     assert done.returncode == 2
     assert "there is no such file" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["plan", "a.yaml", "--qemu", ""], "--qemu"),
+        (["plan", "a.yaml", "--qemu="], "--qemu"),
+        (["run", "a.yaml", "--platform", ""], "--platform"),
+        (["check", ""], "an argument"),
+        (["lock", "a.yaml", "-o", ""], "-o"),
+        (["platform", "show", ""], "an argument"),
+    ],
+)
+def test_an_empty_word_is_no_default(words, what, capsys):
+    assert main(words) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: {what} is empty\nhint: is a variable of the shell not set?")
+
+
+def test_a_lock_file_in_the_place_of_its_profile(capsys):
+    assert main(["plan", "tests/golden/locks/web.lock.yaml"]) == 2
+    shown = capsys.readouterr().err
+    assert "web.lock.yaml: error: is a lock file, not a profile" in shown
+    assert "web.yaml" in shown
+
+
+def test_check_finds_lock_files_beside_profiles(tmp_path, capsys):
+    path = tmp_path / "web.lock.yaml"
+    with open(os.path.join(ROOT, "tests/golden/locks/web.lock.yaml")) as file:
+        text = file.read()
+    path.write_text(text)
+    assert main(["check", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: ok (a lock file)\n"
+    path.write_text(text.replace("poll-grow, value: 0", "poll-grow, value: 4"))
+    assert main(["check", str(path)]) == 2
+    assert "edited after it was written" in capsys.readouterr().err
+
+
+def test_a_line_of_output_stays_one_line_whatever_a_file_is_called(profile, capsys):
+    path = profile(GOOD, "a\nb.yaml")
+    assert main(["check", path, "--no-qemu"]) == 0
+    assert "a\\nb.yaml: ok" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("home", ["", "here"])
+def test_a_home_that_is_no_path_is_looked_up(monkeypatch, home):
+    import pwd
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", home)
+    there = pwd.getpwuid(os.getuid()).pw_dir
+    assert cache_folder() == os.path.join(there, ".cache", "qemu-launcher")
+
+
+def test_a_user_without_a_home_does_not_cache_where_it_stands(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    assert cache_folder() == "/.cache/qemu-launcher"
 
 
 def test_output_without_streams(monkeypatch):
