@@ -186,7 +186,8 @@ def parse_help(text: str) -> dict[str, list[str]]:
         option = _OPTION.match(line)
         if option is not None:
             here = found.setdefault(option[1], set())
-        here |= set(_WORD.findall(line))
+        # What stands behind it are another option's words, as in `-singlestep` of 8.2.
+        here |= set(_WORD.findall(line.partition(" synonym for ")[0]))
     return {name: sorted(words) for name, words in sorted(found.items())}
 
 

@@ -75,6 +75,7 @@ def test_the_words_of_an_option_are_those_before_an_equals_sign() -> None:
                 Add 'fd' to fd 'set'
 -run-with [async-teardown=on|off][,chroot=dir]
                 [,user=username|uid:gid]
+-singlestep     deprecated synonym for -accel tcg,one-insn-per-tb=on
   --chardev <options>    configure a character device backend, id=ID
 """
     assert parse_help(text) == {
@@ -82,6 +83,7 @@ def test_the_words_of_an_option_are_those_before_an_equals_sign() -> None:
         "chardev": ["id"],
         "h": [],
         "run-with": ["async-teardown", "chroot", "user"],
+        "singlestep": [],
     }
 
 
