@@ -61,10 +61,10 @@ def side_of_lock(document: Mapping[str, Any], name: str) -> Side:
     entries = _entries_of_sections(document["given"])
     by_key = {(entry.family, entry.id): entry for entry in entries}
     for row in rows:
-        family, key, name = home_of(row)
+        family, key, member = home_of(row)
         entry = by_key.get((family, key))
-        if entry is not None and (family, name) != ("cpu", "model"):
-            entry.members.setdefault(name, as_words(row["value"]))
+        if entry is not None and (family, member) != ("cpu", "model"):
+            entry.members.setdefault(member, as_words(row["value"]))
     machine, seen = document.get("machine", {}), document.get("migration", {})
     blocks = seen.get("ram-blocks")
     version = document["qemu"]["version"]

@@ -858,6 +858,7 @@ def test_ends_from_lock_files():
     ]
     assert end.find("object", "ram").members["share"] == "off"
     assert end.features == {"tun-uso": True}
+    assert end.name.startswith("a.lock.yaml (QEMU ")
     assert end.ram == {"ram": Block(64 << 20, 64 << 20)}
     assert preflight(end, end, know()) == ()
     old = {"migration": {"properties": {}}, "qemu": {"version": "7.2.22"}}
