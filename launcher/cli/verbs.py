@@ -37,7 +37,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "migrate": (
         "migrate",
         "rehearse a migration between two QEMUs on this host",
-        "qemu-launcher migrate web.yaml --from qemu-7.2 --to qemu-10.0 --there-and-back",
+        "qemu-launcher migrate web.yaml --from OLD/qemu-system-x86_64 --to qemu-system-x86_64",
     ),
     "platform": (
         "platforms",
