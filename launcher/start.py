@@ -16,7 +16,7 @@ from launcher.prepare import Request, load, prepare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
     from typing import Any
 
@@ -116,12 +116,18 @@ def _connect(held: Resources) -> Any:
     return sock
 
 
-async def start(started: Started, *, verify: str | None = None) -> Machine:
+async def start(
+    started: Started,
+    *,
+    verify: str | None = None,
+    attached: Callable[[Machine], None] | None = None,
+) -> Machine:
     """Attach, verify, and let the guest run when everything is as planned.
 
     Args:
         started: a spawned QEMU.
         verify: `strict` or `warn`; by default what the profile says.
+        attached: called with the machine while it is paused, before anything was read back.
 
     Raises:
         VerdictError: under `strict`, something is not as planned; QEMU has been ended.
@@ -129,6 +135,8 @@ async def start(started: Started, *, verify: str | None = None) -> Machine:
     """
     machine = await attach(started)
     try:
+        if attached is not None:
+            attached(machine)
         try:
             report = await machine.verify()
         except MonitorError as error:
