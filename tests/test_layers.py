@@ -42,6 +42,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("locking", "incoming", "encrypted"),
     ("rehearse", "saved"),
     ("speed", "sync"),
+    ("rig",),
     ("cli",),
     ("__init__", "__main__"),
 )
