@@ -38,6 +38,8 @@ PAIRS = [(a, b) for a, b in itertools.permutations(RELEASES, 2)]
 NEIGHBOURS = [("5.2", "7.2"), ("7.2", "10.0"), ("10.0", "7.2"), ("10.0", "11.1"), ("11.1", "10.0")]
 SOME = PAIRS if FULL else [*NEIGHBOURS, ("5.2", "11.1"), ("11.1", "5.2")]
 PATIENT = Limits(stall=20.0, whole=90.0)
+#: For tests that repeat: the usual two minutes do not suffice for all the rounds of a full run.
+LONG = pytest.mark.timeout(1800 if FULL else 120)
 
 
 def profile_of(guest: str, **more) -> dict:
@@ -215,6 +217,7 @@ async def test_a_paused_guest_stays_paused(guest):
             await destination.close()
 
 
+@LONG
 async def test_there_and_back_again_and_again_leaves_nothing(guest, tmp_path):
     """The same guest, moved to and fro: no process, descriptor, socket or file is left over."""
     path = tmp_path / "moved.yaml"
@@ -380,6 +383,7 @@ def moments(seed: int) -> list[float]:
     return [picked.uniform(0.0, 3.5) for _ in range(ROUNDS)]
 
 
+@LONG
 async def test_cancelled_at_any_moment(guest):
     profile = profile_of(guest, migration=SLOW)
     releases = itertools.cycle(("10.0", "7.2"))
@@ -414,6 +418,7 @@ async def test_cancelled_by_somebody_else(guest):
         await assert_at_source(source, destination)
 
 
+@LONG
 async def test_a_destination_killed_at_any_moment(guest):
     profile = profile_of(guest, migration=SLOW)
     async with running(profile, "11.1") as source:
@@ -450,7 +455,7 @@ async def test_a_source_killed_at_any_moment(guest, delay):
             source.process.send_signal(signal.SIGKILL)
             [error] = await asyncio.gather(moving, return_exceptions=True)
             if isinstance(error, MigrationError):
-                assert "the source ended" in error.message
+                assert re.search("the source (has )?ended", error.message)
                 assert error.migration is not None
                 assert error.migration.guest == ""
                 assert destination.process.poll() is not None
