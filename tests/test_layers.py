@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("start",),
     ("locking", "incoming", "encrypted"),
     ("rehearse", "saved"),
-    ("speed", "sync"),
+    ("speed", "sync", "agent"),
     ("rig",),
     ("cli",),
     ("__init__", "__main__"),

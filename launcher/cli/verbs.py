@@ -67,6 +67,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "send one QMP command to a machine",
         "qemu-launcher qmp web query-status",
     ),
+    "agent": (
+        "agent",
+        "serve this host's machines behind an MQTT broker",
+        "qemu-launcher agent --broker mqtts://broker.example --profiles /etc/qemu-launcher",
+    ),
     "schema": (
         "schema",
         "the JSON Schema of profiles, for editors",

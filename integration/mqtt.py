@@ -1,0 +1,256 @@
+"""A private mosquitto on loopback, agents under test, and a stranger who has mosquitto's tools."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from launcher.cache import cache_folder
+
+ROOT = "qemu-launcher/v1"
+SECONDS = 60
+
+
+def broker_folder() -> str:
+    folder = os.environ.get("QEMU_LAUNCHER_MOSQUITTO") or os.path.join(
+        cache_folder(), "broker", "bin"
+    )
+    if not os.path.exists(os.path.join(folder, "mosquitto")):
+        pytest.skip("mosquitto is not there; scripts/broker brings it")
+    return folder
+
+
+class Broker:
+    """One mosquitto, which may be killed and started again on the same port."""
+
+    def __init__(self, folder: str) -> None:
+        self.tools = broker_folder()
+        self.folder = folder
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            self.port = sock.getsockname()[1]
+        self.url = f"mqtt://127.0.0.1:{self.port}"
+        self.config = os.path.join(folder, "mosquitto.conf")
+        with open(self.config, "w") as file:
+            file.write(
+                f"listener {self.port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n"
+                f"persistence true\npersistence_location {folder}/\n"
+                "autosave_interval 1\nautosave_on_changes true\n"
+                "max_queued_messages 100000\nmax_inflight_messages 0\nlog_type warning\n"
+            )
+        if os.geteuid() == 0:
+            with open(self.config, "a") as file:
+                file.write("user root\n")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with open(os.path.join(self.folder, "mosquitto.log"), "ab") as log:
+            self.process = subprocess.Popen(
+                [os.path.join(self.tools, "mosquitto"), "-c", self.config],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+        # Its own client waits for it: connected means that it listens.
+        for _ in range(200):
+            done = subprocess.run(
+                [*self.tool("pub"), "-t", "ready", "-m", "x"], capture_output=True, timeout=SECONDS
+            )
+            if done.returncode == 0:
+                return
+            select.select([], [], [], 0.02)
+        raise AssertionError("mosquitto does not answer")
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        self.process.wait(SECONDS)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill(signal.SIGTERM)
+
+    def tool(self, name: str) -> list[str]:
+        path = os.path.join(self.tools, f"mosquitto_{name}")
+        return [path, "-V", "5", "-h", "127.0.0.1", "-p", str(self.port)]
+
+
+class AgentProcess:
+    """An agent of its own host: its runtime and state directories are its own."""
+
+    def __init__(self, broker: Broker, folder: str, host: str, policy: str, profiles: str) -> None:
+        self.broker, self.host, self.folder = broker, host, folder
+        self.environment = {
+            **os.environ,
+            "XDG_RUNTIME_DIR": os.path.join(folder, "run"),
+            "XDG_STATE_HOME": os.path.join(folder, "state"),
+        }
+        os.makedirs(self.environment["XDG_RUNTIME_DIR"], mode=0o700)
+        self.words = ["agent", "--broker", broker.url, "--host-id", host]
+        self.words += ["--policy", policy, "--profiles", profiles]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with open(os.path.join(self.folder, "agent.log"), "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "launcher", *self.words],
+                env=self.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+
+    def kill(self, number: int = signal.SIGKILL) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(SECONDS)
+
+    def launcher(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "launcher", *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+
+    def machines(self) -> dict[str, int]:
+        """What runs on this host by the launcher's own records, with pids."""
+        found = json.loads(self.launcher("ps", "--format", "json").stdout)["machines"]
+        return {one["name"]: one["pid"] for one in found}
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill(signal.SIGTERM)
+        for name in self.machines():
+            self.launcher("stop", "--force", name)
+
+    def log(self) -> str:
+        with open(os.path.join(self.folder, "agent.log")) as file:
+            return file.read()
+
+
+class Stranger:
+    """Nobody of ours: mosquitto_pub and mosquitto_sub, and what docs/agent.md says."""
+
+    def __init__(self, broker: Broker, host: str) -> None:
+        self.broker, self.host = broker, host
+        self.session = f"s{uuid.uuid4().hex[:12]}"
+        self.reply = f"{ROOT}/reply/stranger/{self.session}"
+
+    def listen(self, topic: str, count: int) -> subprocess.Popen[str]:
+        """A subscriber that ends after so many messages; it is subscribed when this returns."""
+        listener = subprocess.Popen(
+            [
+                *self.broker.tool("sub"),
+                *("-t", topic, "-t", f"ready/{self.session}", "-q", "1"),
+                *("-F", "%j", "-C", str(count + 1), "-W", str(SECONDS)),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        # A marker of our own comes back once the subscription is there.
+        for _ in range(500):
+            self.publish(f"ready/{self.session}", "1")
+            assert listener.stdout is not None
+            if select.select([listener.stdout], [], [], 0.02)[0]:
+                listener.stdout.readline()
+                return listener
+        raise AssertionError("mosquitto_sub does not subscribe")
+
+    def publish(self, topic: str, payload: str | bytes, *more: str) -> None:
+        raw = payload.encode() if isinstance(payload, str) else payload
+        subprocess.run(
+            [*self.broker.tool("pub"), "-q", "1", "-t", topic, "-s" if raw else "-n", *more],
+            input=raw,
+            check=True,
+            timeout=SECONDS,
+        )
+
+    def send(self, verb: str, payload: str | bytes, *more: str) -> None:
+        answer = ("-D", "publish", "response-topic", self.reply)
+        token = ("-D", "publish", "correlation-data", "token")
+        self.publish(f"{ROOT}/hosts/{self.host}/command/{verb}", payload, *answer, *token, *more)
+
+    def answers(self, verb: str, payload: str | bytes, count: int, *more: str) -> list[dict]:
+        """What is answered to a payload, first to last."""
+        listener = self.listen(self.reply, count)
+        self.send(verb, payload, *more)
+        return [one for one in _messages(listener) if one["topic"] == self.reply]
+
+    def do(self, verb: str, **arguments: object) -> dict:
+        """The final answer to a command."""
+        number = arguments.pop("id", uuid.uuid4().hex)
+        value = {"id": number, **arguments}
+        listener = self.listen(self.reply, 1000)
+        self.send(verb, json.dumps(value))
+        assert listener.stdout is not None
+        try:
+            for line in listener.stdout:
+                found = json.loads(line)
+                answer = found["payload"] if found["topic"] == self.reply else {}
+                answer = json.loads(answer) if isinstance(answer, str) else answer
+                if answer.get("id") == number and answer.get("status") in (
+                    "done",
+                    "failed",
+                    "refused",
+                ):
+                    return answer
+        finally:
+            listener.kill()
+            listener.wait()
+            listener.stdout.close()
+        raise AssertionError(f"{verb} was not answered")
+
+    def retained(self, topic: str) -> dict[str, object]:
+        """Retained messages by topic."""
+        done = subprocess.run(
+            [*self.broker.tool("sub"), "-t", topic, "-F", "%j", "-W", "1", "--retained-only"],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+        found = {}
+        for line in done.stdout.splitlines():
+            one = json.loads(line)
+            found[one["topic"]] = _payload(one)
+        return found
+
+    def wait_retained(self, leaf: str, test: object = lambda value: True) -> object:
+        """The payload of a retained topic of the host, once it passes a test."""
+        topic = f"{ROOT}/hosts/{self.host}/{leaf}"
+        listener = subprocess.Popen(
+            [*self.broker.tool("sub"), "-t", topic, "-q", "1", "-F", "%j", "-W", str(SECONDS)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert listener.stdout is not None
+        try:
+            for line in listener.stdout:
+                value = _payload(json.loads(line))
+                if test(value):
+                    return value
+        finally:
+            listener.kill()
+            listener.wait()
+            listener.stdout.close()
+        raise AssertionError(f"{topic} never was as it should be")
+
+
+def _payload(one: dict) -> object:
+    found = one["payload"]
+    return json.loads(found) if isinstance(found, str) and found[:1] == "{" else found
+
+
+def _messages(listener: subprocess.Popen[str]) -> list[dict]:
+    assert listener.stdout is not None
+    found = [json.loads(line) for line in listener.stdout]
+    listener.wait()
+    listener.stdout.close()
+    return [{**one, "answer": _payload(one)} for one in found]

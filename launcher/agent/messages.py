@@ -1,0 +1,283 @@
+"""A payload to a command, an outcome to an answer. Pure.
+
+The order of looking at what a stranger sent: first whether it is for us at all, then its size,
+then its depth, both by the bytes alone, and only then is it parsed. libvirt and Incus both parsed
+first and had to answer for it (CVE-2025-12748, CVE-2026-41648).
+"""
+
+from __future__ import annotations
+
+from launcher.agent.topics import ID_PATTERN, is_id
+from launcher.errors import InputError
+from launcher.qapi import format_json, nearest
+from launcher.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from launcher.errors import LauncherError
+
+#: Bounds of a command and of an answer, in bytes, and how deep a command may be nested.
+MAX_PAYLOAD = 64 * 1024
+MAX_ANSWER = 1024 * 1024
+MAX_DEPTH = 32
+MAX_CORRELATION = 256
+
+ACCEPTED, REFUSED, RUNNING, DONE, FAILED = "accepted", "refused", "running", "done", "failed"
+FINAL = (REFUSED, DONE, FAILED)
+
+_ID = {"type": "string", "pattern": ID_PATTERN}
+_TEXT = {"type": "string", "maxLength": 4096}
+_SETTINGS = {"type": "array", "items": _TEXT, "maxItems": 64}
+_MACHINE = {"machine": {**_ID, "description": "Name of a machine of this agent."}}
+_REQUEST = {
+    "profile": {
+        "description": "A profile of the host by its name, or where policy has it a whole one.",
+        "anyOf": [_ID, {"type": "object"}],
+    },
+    "name": {**_ID, "description": "What to call the machine; by default the profile's name."},
+    "platform": {**_TEXT, "description": "Wins over the profile's own."},
+    "qemu": {**_TEXT, "description": "The binary, by name or path."},
+    "settings": {**_SETTINGS, "description": "path=value texts, as --set takes them."},
+}
+_LOCKED = {"type": "boolean", "description": "Keep the lock file beside the profile, or refuse."}
+
+
+@record
+class Verb:
+    """What one verb takes: members by name, which of them must be there, and what it does.
+
+    `effect` is whether it changes something: then it is in the journal before it is begun.
+    """
+
+    doc: str
+    members: Mapping[str, Any]
+    needs: tuple[str, ...]
+    effect: bool
+
+
+VERBS: dict[str, Verb] = {
+    "start": Verb(
+        "Start a machine, prove it, and let the guest run.",
+        {
+            **_REQUEST,
+            "locked": _LOCKED,
+            "verify": {"enum": ["strict", "warn"], "description": "By default the profile's."},
+        },
+        ("profile",),
+        effect=True,
+    ),
+    "stop": Verb(
+        "End a machine: powerdown, quit, SIGTERM, SIGKILL, from the kindest that is asked for.",
+        {
+            **_MACHINE,
+            "first": {"enum": ["powerdown", "quit", "SIGKILL"], "description": "Where to begin."},
+        },
+        ("machine",),
+        effect=True,
+    ),
+    "pause": Verb("Hold the guest (QMP stop).", _MACHINE, ("machine",), effect=True),
+    "resume": Verb("Let the guest go on (QMP cont).", _MACHINE, ("machine",), effect=True),
+    "reset": Verb("Reset the guest (QMP system_reset).", _MACHINE, ("machine",), effect=True),
+    "qmp": Verb(
+        "Send one QMP command that policy allows.",
+        {**_MACHINE, "command": _TEXT, "arguments": {"type": "object"}},
+        ("machine", "command"),
+        effect=True,
+    ),
+    "verify": Verb("Read every planned value back, now.", _MACHINE, ("machine",), effect=False),
+    "query": Verb("What is known of one machine, or of all.", _MACHINE, (), effect=False),
+    "plan": Verb("What would be started, and who set each value.", _REQUEST, ("profile",), False),
+    "lock": Verb(
+        "Start paused, read back, end, and answer the lock file's content.",
+        _REQUEST,
+        ("profile",),
+        effect=True,
+    ),
+    "adopt": Verb(
+        "Take over a detached machine of this host's user.", _MACHINE, ("machine",), effect=True
+    ),
+    "forget": Verb("Let go of a machine, which runs on.", _MACHINE, ("machine",), effect=True),
+    "facts": Verb("Gather the host's facts and publish them again.", {}, (), effect=False),
+}
+
+
+@record
+class Command:
+    """One thing to do, as it was sent."""
+
+    id: str
+    verb: str
+    arguments: dict[str, Any]
+
+    @property
+    def machine(self) -> str:
+        """The machine that it is about as far as its words tell; else empty."""
+        named = self.arguments.get("machine") or self.arguments.get("name")
+        profile = self.arguments.get("profile")
+        if named is None and isinstance(profile, dict):
+            named = profile.get("name")
+        return str(named or (profile if isinstance(profile, str) else "") or "")
+
+
+def check_bytes(payload: bytes) -> None:
+    """Refuse what is too large or too deep to be parsed at all.
+
+    Raises:
+        InputError: it is.
+    """
+    if len(payload) > MAX_PAYLOAD:
+        raise InputError(f"the payload has more than {MAX_PAYLOAD} bytes", code="size")
+    depth, quoted, escaped = 0, False, False
+    for byte in payload:
+        if quoted:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                quoted = False
+        elif byte == 0x22:
+            quoted = True
+        elif byte in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise InputError(f"the payload is nested deeper than {MAX_DEPTH}", code="depth")
+        elif byte in b"]}":
+            depth -= 1
+
+
+def read_command(verb: str, payload: bytes) -> Command:
+    """The command that a payload holds.
+
+    Raises:
+        InputError: it holds none; says what is wrong with it.
+    """
+    check_bytes(payload)
+    if verb not in VERBS:
+        near = nearest(verb, VERBS)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(VERBS)}"
+        raise InputError(f"there is no verb {verb!r}", hint=hint, code="verb")
+    value = _object(payload)
+    number = value.pop("id", None)
+    if not is_id(number):
+        raise InputError("'id' must name the command", hint="such as a UUID", code="id")
+    _check(verb, VERBS[verb], value)
+    return Command(number, verb, value)
+
+
+def id_of(payload: bytes) -> str | None:
+    """The id in a payload that may hold no command, to answer it by."""
+    try:
+        check_bytes(payload)
+        found = _object(payload).get("id")
+    except InputError:
+        return None
+    return found if is_id(found) else None
+
+
+def _object(payload: bytes) -> dict[str, Any]:
+    import json
+
+    try:
+        value = json.loads(
+            payload.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_no_twins
+        )
+    except ValueError as error:
+        words = str(error) if isinstance(error, _Twins) else "the payload is not JSON"
+        raise InputError(words, code="json") from None
+    if not isinstance(value, dict):
+        raise InputError("the payload is not a JSON object", code="json")
+    _check_texts(value)
+    return value
+
+
+class _Twins(ValueError):
+    """Two members of one name: which of them was checked would not be which is used."""
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Twins("the payload has a member twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    """NaN and Infinity are no JSON, whatever Python thinks."""
+    raise ValueError(text)
+
+
+def _check_texts(value: Any) -> None:
+    """Refuse characters that no profile's file may hold either.
+
+    Raises:
+        InputError: there is one.
+    """
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_texts(key)
+            _check_texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_texts(item)
+    elif isinstance(value, str):
+        for char in value:
+            if (
+                (char < " " and char not in "\n\t")
+                or char == "\x7f"
+                or "\ud800" <= char <= "\udfff"
+            ):
+                raise InputError(f"a text holds U+{ord(char):04X}", code="character")
+
+
+def _check(verb: str, known: Verb, value: dict[str, Any]) -> None:
+    for name, given in value.items():
+        if name not in known.members:
+            near = nearest(name, known.members)
+            hint = f"did you mean {' or '.join(near)}?" if near else ""
+            raise InputError(f"{verb} does not take {name!r}", hint=hint, code="member")
+        if not _fits(given, known.members[name]):
+            raise InputError(f"{verb}: {name!r} has the wrong form", code="member")
+    for name in known.needs:
+        if name not in value:
+            raise InputError(f"{verb} needs {name!r}", code="member")
+
+
+def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a value fits the part of JSON Schema that the table above is written in."""
+    if "anyOf" in schema:
+        return any(_fits(value, one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return value in schema["enum"]
+    kind = schema["type"]
+    if kind == "array":
+        if not isinstance(value, list):
+            return False
+        few = len(value) <= schema["maxItems"]
+        return few and all(_fits(one, schema["items"]) for one in value)
+    if kind == "string":
+        if "pattern" in schema:
+            return is_id(value)
+        return isinstance(value, str) and len(value) <= schema["maxLength"]
+    return isinstance(value, bool if kind == "boolean" else dict)
+
+
+def answer(
+    number: str | None, status: str, result: Any = None, error: LauncherError | None = None
+) -> bytes:
+    """One answer as a payload; one that is too long says so instead of what it held."""
+    value = {
+        "id": number,
+        "status": status,
+        "result": result,
+        "error": error.as_json() if error is not None else None,
+    }
+    payload = format_json(value).encode("utf-8", "backslashreplace")
+    if len(payload) <= MAX_ANSWER:
+        return payload
+    words = f"the answer has {len(payload)} bytes, and {MAX_ANSWER} may be sent"
+    value |= {"result": None, "error": InputError(words, code="size").as_json()}
+    return format_json(value).encode()

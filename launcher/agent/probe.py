@@ -1,0 +1,99 @@
+"""What a broker really lets an agent do, proved by messages that come back or do not.
+
+A broker may grant a subscription that its own rules forbid and then deliver nothing, or deliver
+what nobody meant it to: only a message that arrives is proof.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+
+from launcher.agent import topics
+from launcher.agent.broker import MqttError, make_client
+from launcher.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from launcher.agent.agent import Settings
+    from launcher.agent.broker import Client
+
+#: Seconds for a message that is to come, and for one that is not.
+_COMES, _STAYS = 5.0, 1.0
+_ROUNDS = 20
+
+
+async def check_broker(settings: Settings) -> list[dict[str, Any]]:
+    """Each thing that was tried: `what`, `good`, and what was `found`.
+
+    Raises:
+        HostError: the broker cannot be reached, or lets nobody of our name in.
+    """
+    own, other = settings.host, f"check-{os.urandom(8).hex()}"
+    client = make_client(settings.broker, f"qemu-launcher-check-{own}", session=0, by_hand=False)
+    try:
+        async with client:
+            return [
+                await _round_trip(client, topics.host_topic(own, "events")),
+                await _comes(client, topics.command_topic(own, "check"), "this host's commands"),
+                await _stays(client, topics.command_topic(other, "query"), "another's commands"),
+                await _stays(client, topics.host_topic(other, "status"), "another host's status"),
+            ]
+    except MqttError as error:
+        raise HostError(f"{settings.broker.url}: {error}", code="broker") from None
+
+
+def _row(what: str, good: bool, found: str) -> dict[str, Any]:
+    return {"what": what, "good": good, "found": found}
+
+
+async def _echo(client: Client, topic: str, seconds: float) -> bool:
+    """Whether what is published on a topic comes back to who subscribes to it."""
+    word = os.urandom(16)
+    try:
+        await client.subscribe(topic, qos=1)
+        await client.publish(topic, word, qos=1)
+        async with asyncio.timeout(seconds):
+            async for message in client.messages:
+                if message.payload == word:
+                    return True
+    except TimeoutError:
+        pass
+    return False
+
+
+async def _round_trip(client: Client, topic: str) -> dict[str, Any]:
+    if not await _echo(client, topic, _COMES):
+        return _row("publish for this host", False, f"{topic} does not come back")
+    took = []
+    for _ in range(_ROUNDS):
+        before = time.monotonic()
+        await _echo_once(client, topic)
+        took.append((time.monotonic() - before) * 1000)
+    median = statistics.median(took)
+    hint = "; set_tcp_nodelay true in the broker's file makes it faster" if median > 20 else ""
+    return _row("publish for this host", True, f"comes back after {median:.2f} ms{hint}")
+
+
+async def _echo_once(client: Client, topic: str) -> None:
+    word = os.urandom(16)
+    await client.publish(topic, word, qos=1)
+    async for message in client.messages:
+        if message.payload == word:
+            return
+
+
+async def _comes(client: Client, topic: str, what: str) -> dict[str, Any]:
+    """An agent need not be able to write its own commands; being able to is told, not wrong."""
+    reached = await _echo(client, topic, _STAYS)
+    return _row(what, True, "can be written by this host too" if reached else "cannot be written")
+
+
+async def _stays(client: Client, topic: str, what: str) -> dict[str, Any]:
+    if await _echo(client, topic, _STAYS):
+        return _row(what, False, "this host may read and write them: write an ACL (docs/agent.md)")
+    return _row(what, True, "out of reach")

@@ -1,0 +1,285 @@
+"""What an agent reads and lets through: topics, payloads, policy, and its journal."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from launcher.agent import messages, topics
+from launcher.agent.journal import Entry, Journal, Owned
+from launcher.agent.policy import (
+    Policy,
+    PolicyError,
+    check_binary,
+    check_request,
+    parse_policy,
+)
+from launcher.agent.rules import judge_option
+from launcher.errors import HostError, InputError
+from launcher.files import parse_yaml
+from launcher.plan import Option
+
+
+@pytest.mark.parametrize("text", ["a", "0", "a-b", "x" * 63])
+def test_ids(text):
+    assert topics.is_id(text)
+
+
+@pytest.mark.parametrize("text", ["", "-a", "A", "a/b", "+", "#", "a.b", "x" * 64, "é", None, 1])
+def test_no_ids(text):
+    assert not topics.is_id(text)
+
+
+def test_a_verb_is_read_of_the_own_hosts_topics_only():
+    assert topics.verb_of("qemu-launcher/v1/hosts/h1/command/start", "h1") == "start"
+    for topic in ("hosts/h2/command/start", "hosts/h1/command/a/b", "hosts/h1/start", "command"):
+        assert topics.verb_of(f"qemu-launcher/v1/{topic}", "h1") is None
+
+
+@pytest.mark.parametrize(
+    ("topic", "may"),
+    [
+        ("qemu-launcher/v1/reply/c/s", True),
+        ("qemu-launcher/v1/hosts/h2/command/stop", False),
+        ("qemu-launcher/v1/reply/c", False),
+        ("qemu-launcher/v1/reply/+/#", False),
+        (None, False),
+    ],
+)
+def test_answers_go_to_reply_topics_only(topic, may):
+    assert topics.may_answer(topic) is may
+
+
+def test_states_are_told_apart():
+    assert topics.parse_state("qemu-launcher/v1/hosts/h/status") == ("h", "", "status")
+    machine = topics.machine_topic("h", "web", "state")
+    assert topics.parse_state(machine) == ("h", "web", "state")
+    assert topics.parse_state("qemu-launcher/v1/reply/c/s") is None
+    assert topics.parse_state("qemu-launcher/v1/hosts/h/a/b/c/d") is None
+
+
+def test_a_command_is_read():
+    payload = b'{"id": "1", "profile": "web", "settings": ["memory=1GiB"], "locked": true}'
+    command = messages.read_command("start", payload)
+    assert (command.id, command.verb, command.machine) == ("1", "start", "web")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "machine"),
+    [
+        ({"machine": "a"}, "a"),
+        ({"name": "b", "profile": "p"}, "b"),
+        ({"profile": {"name": "c"}}, "c"),
+        ({"profile": {}}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_commands_machine(arguments, machine):
+    assert messages.Command("1", "start", arguments).machine == machine
+
+
+@pytest.mark.parametrize(
+    ("verb", "payload", "code"),
+    [
+        ("start", b" " * 70000, "size"),
+        ("start", b"[" * 40, "depth"),
+        ("strat", b"{}", "verb"),
+        ("zzzzz", b"{}", "verb"),
+        ("start", b"{", "json"),
+        ("start", b"[]", "json"),
+        ("start", b"\xff", "json"),
+        ("start", b'{"id": NaN}', "json"),
+        ("start", b'{"id": "1", "id": "2"}', "json"),
+        ("start", b'{"id": "\\u0000"}', "character"),
+        ("start", b'{"id": "1", "profile": {"a": ["\\ud800"]}}', "character"),
+        ("start", b'{"profile": "web"}', "id"),
+        ("start", b'{"id": "1"}', "member"),
+        ("start", b'{"id": "1", "profil": "web"}', "member"),
+        ("start", b'{"id": "1", "profile": "../x"}', "member"),
+        ("start", b'{"id": "1", "profile": "x", "settings": "a"}', "member"),
+        ("start", b'{"id": "1", "profile": "x", "verify": "no"}', "member"),
+        ("start", b'{"id": "1", "profile": "x", "locked": 1}', "member"),
+        ("qmp", b'{"id": "1", "machine": "x", "command": 1}', "member"),
+    ],
+)
+def test_what_is_no_command(verb, payload, code):
+    with pytest.raises(InputError) as caught:
+        messages.read_command(verb, payload)
+    assert caught.value.code == code
+
+
+def test_brackets_in_texts_are_no_depth():
+    payload = json.dumps({"id": "1", "profile": "x", "platform": '["\\' * 100}).encode()
+    assert messages.read_command("start", payload).arguments["profile"] == "x"
+
+
+def test_an_id_is_found_where_the_rest_is_wrong():
+    assert messages.id_of(b'{"id": "1", "x": 2}') == "1"
+    assert messages.id_of(b'{"id": 1}') is None
+    assert messages.id_of(b"{") is None
+
+
+def test_an_answer_that_is_too_long_says_so():
+    value = json.loads(messages.answer("1", messages.DONE, "x" * messages.MAX_ANSWER))
+    assert (value["status"], value["result"], value["error"]["code"]) == ("done", None, "size")
+
+
+def _policy(text: str) -> Policy:
+    return parse_policy(parse_yaml(text, "policy.yaml"))
+
+
+def test_a_policy_is_read():
+    policy = _policy("images: [/srv]\nmemory: 1GiB\ncpus: 2\nsandbox: off\nqmp: [query-x]\n")
+    assert (policy.images, policy.memory, policy.cpus) == (("/srv",), 1 << 30, 2)
+    assert not policy.sandbox
+    policy.check_qmp("query-x")
+    policy.check_qmp("query-status")  # a list of commands adds to what is harmless
+    with pytest.raises(PolicyError):
+        policy.check_qmp("quit")
+
+
+@pytest.mark.parametrize(
+    "text", ["image: [a]", "zzz: 1", "images: a", "memory: x", "cpus: -1", "sandbox: maybe"]
+)
+def test_a_policy_with_mistakes(text):
+    with pytest.raises(InputError):
+        _policy(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"profile": {}},
+        {"profile": "web", "platform": "/etc/x"},
+        {"profile": "web", "settings": ["extends=/etc/x"]},
+        {"profile": "web", "settings": ["platform=x.yaml"]},
+        {"profile": "db"},
+    ],
+)
+def test_requests_that_policy_refuses(arguments):
+    with pytest.raises(PolicyError):
+        check_request(Policy(profiles=("web*",)), arguments)
+
+
+def test_requests_with_profiles_of_the_senders_own():
+    policy = Policy(inline_profiles=True)
+    check_request(policy, {"profile": {"name": "a", "platform": "debian-12"}})
+    for profile in ({"name": "a", "extends": "x"}, {"name": "A"}, {"name": "a", "platform": [1]}):
+        with pytest.raises(PolicyError):
+            check_request(policy, {"profile": profile})
+
+
+def test_binaries():
+    policy = Policy(binaries=("/usr/bin", "/opt/q/qemu"))
+    links = {"/usr/bin/evil": "/tmp/evil"}
+
+    def resolve(path: str) -> str:
+        return links.get(path, path)
+
+    check_binary(policy, "/usr/bin/qemu-system-x86_64", resolve)
+    check_binary(policy, "/opt/q/qemu", resolve)
+    for binary in ("/usr/bin/evil", "/usr/bin/a/b", "/opt/q/other"):
+        with pytest.raises(PolicyError):
+            check_binary(policy, binary, resolve)
+
+
+_POLICY = Policy(
+    images=("/srv",),
+    image_formats=("raw", "qcow2"),
+    netdevs=("user", "bridge", "tap"),
+    bridges=("br1",),
+    taps=("t0",),
+)
+
+
+def _reasons(name: str, head: str = "", form: str = "json", **members: object) -> list[str]:
+    named = {key.replace("_", "-"): value for key, value in members.items()}
+    option = Option(name, form, head, named, "")
+    return list(judge_option(option, _POLICY, lambda path: path))
+
+
+def _file(path: str) -> dict[str, object]:
+    return {"driver": "file", "filename": path}
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "form", "members"),
+    [
+        ("-blockdev", "", "json", {"driver": "raw", "file": _file("/srv/a")}),
+        ("-blockdev", "", "json", {"driver": "qcow2", "backing": None, "file": _file("/srv/a")}),
+        ("-blockdev", "", "json", {"driver": "null-co"}),
+        ("-kernel", "/srv/vmlinuz", "word", {}),
+        ("-netdev", "", "json", {"type": "user"}),
+        ("-netdev", "", "json", {"type": "bridge", "br": "br1"}),
+        ("-netdev", "tap", "keyval", {"ifname": "t0", "script": "no", "downscript": "no"}),
+        ("-object", "", "json", {"qom_type": "rng-random", "filename": "/dev/urandom"}),
+        ("-device", "", "json", {"driver": "virtio-net-pci"}),
+        ("-chardev", "null", "keyval", {"id": "c"}),
+        ("-machine", "q35", "keyval", {"kernel": "/srv/k"}),
+        ("-global", "migration.x=on", "word", {}),
+        ("-serial", "chardev:c", "word", {}),
+        ("-display", "none", "word", {}),
+    ],
+)
+def test_options_that_pass(name, head, form, members):
+    assert _reasons(name, head, form, **members) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "form", "members"),
+    [
+        ("-blockdev", "", "json", {"driver": "raw", "file": _file("/etc/shadow")}),
+        ("-blockdev", "", "json", {"driver": "raw", "file": _file("/srvx/a")}),
+        ("-blockdev", "", "json", {"driver": "qcow2", "file": _file("/srv/a")}),
+        ("-blockdev", "", "json", {"driver": "qcow2", "backing": None, "data_file": "x"}),
+        ("-blockdev", "", "json", {"driver": "host_device", "filename": "/dev/sda"}),
+        ("-blockdev", "", "json", {"driver": "nbd"}),
+        ("-kernel", "/boot/vmlinuz", "word", {}),
+        ("-netdev", "", "json", {"type": "user", "hostfwd": []}),
+        ("-netdev", "", "json", {"type": "bridge", "br": "br0"}),
+        ("-netdev", "tap", "keyval", {"ifname": "t0", "script": "/x", "downscript": "no"}),
+        ("-netdev", "tap", "keyval", {"ifname": "t1", "script": "no", "downscript": "no"}),
+        ("-netdev", "", "json", {"type": "stream"}),
+        ("-object", "", "json", {"qom_type": "filter-dump"}),
+        ("-object", "", "json", {"qom_type": "secret", "file": "/etc/shadow"}),
+        ("-device", "", "json", {"driver": "vfio-pci"}),
+        ("-device", "", "json", {"driver": "virtio-net-pci", "romfile": "/etc/shadow"}),
+        ("-chardev", "file", "keyval", {"path": "/tmp/x"}),
+        ("-machine", "virt", "keyval", {"dumpdtb": "/tmp/x"}),
+        ("-machine", "virt", "keyval", {"initrd": "/etc/shadow"}),
+        ("-global", "virtio-net-pci.romfile=/etc/shadow", "word", {}),
+        ("-serial", "file:/tmp/x", "word", {}),
+        ("-display", "vnc=:0", "word", {}),
+        ("-boot", "", "keyval", {"splash": "/etc/shadow"}),
+        ("-fsdev", "local", "keyval", {}),
+    ],
+)
+def test_options_that_do_not_pass(name, head, form, members):
+    assert _reasons(name, head, form, **members)
+
+
+def test_the_journal_remembers(tmp_path):
+    path = str(tmp_path / "state" / "journal.sqlite")
+    journal = Journal(path)
+    command = messages.Command("1", "start", {"profile": "web"})
+    journal.accept(Entry(command, "r", b"c", 5.0))
+    journal.begin("1")
+    machine = Owned("web", "u", "d", "running", "starting", 1.0, 2, 3)
+    journal.keep(machine)
+    with pytest.raises(HostError, match="cannot be had"):
+        Journal(path)
+    journal.close()
+    journal = Journal(path)
+    assert journal.unfinished() == [Entry(command, "r", b"c", 5.0, begun=True)]
+    assert journal.machines() == {"web": machine}
+    journal.finish("1", b"out")
+    assert journal.unfinished() == []
+    assert [entry.outcome for entry in journal.untold()] == [b"out"]
+    journal.told("1")
+    assert journal.untold() == []
+    assert journal.find("1") is not None
+    assert journal.find("2") is None
+    journal.forget("web")
+    assert journal.machines() == {}
+    journal.close()
