@@ -665,8 +665,11 @@ def _harmless() -> list[Fine]:
         one("maxmem", {"memory": {"size": "64MiB", "slots": 2, "maxmem": "1GiB"}},
             {"memory": {"size": "64MiB", "slots": 2, "maxmem": "2GiB"}}),
         one("boot-order", {"boot": {"order": "c"}}, {"boot": {"order": "d"}}),
-        one("zero-pages", capable({}, "multifd", parameters={"zero-page-detection": "multifd"}),
-            capable({}, "multifd"), "10.0", "7.2", full=True),
+        one("zero-pages-near",
+            capable({}, "multifd", parameters={"zero-page-detection": "multifd"}),
+            capable({}, "multifd"), "10.0", "11.1", full=True),
+        one("zero-pages-without-multifd", {"migration": {"parameters": {"zero-page-detection":
+            "multifd"}}}, {}, "10.0", "7.2", full=True),
         one("microvm-gpu-near", gpu, gpu, "5.2", "7.2", base=MICROVM, full=True),
     ]  # fmt: skip
 
@@ -722,8 +725,8 @@ def test_a_page_that_became_zero_is_lost_and_that_is_said(tmp_path):
     setting = "migration.parameters.zero-page-detection=multifd"
     newer = ends[0]._replace(settings=(setting,))
     findings = predict(newer, ends[1])
-    risk = next(f for f in findings if f.property == "zero-page-detection")
-    assert (risk.severity, risk.cures[-1].value) == ("risks", "legacy")
+    loss = next(f for f in findings if f.property == "zero-page-detection")
+    assert (loss.severity, loss.cures[-1].value) == ("breaks", "legacy")
     folders = [str(tmp_path / name) for name in ("newer", "older")]
     for folder in folders:
         os.mkdir(folder)
