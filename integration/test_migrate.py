@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import asynccontextmanager
 
 import pytest
@@ -106,8 +107,7 @@ async def goes_on(machine, before: str = "") -> None:
 
 def leftovers() -> list[str]:
     """Runtime directories that a test made, and QEMUs that are still our children."""
-    mine = f"test-migrate-{os.getpid()}-"
-    names = [m.name for m in list_machines() if m.name.startswith((mine, "moved-"))]
+    names = [m.name for m in list_machines()]
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
         return names + file.read().split()
 
@@ -117,9 +117,12 @@ def open_files() -> int:
 
 
 @pytest.fixture(autouse=True)
-async def nothing_is_left():
-    yield
-    assert leftovers() == []
+async def nothing_is_left(monkeypatch):
+    # A place of our own: what others run on this host is not left over. Sockets need a short path.
+    with tempfile.TemporaryDirectory(prefix="ql-") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield
+        assert leftovers() == []
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -432,14 +435,19 @@ async def test_a_destination_killed_at_any_moment(guest):
                 await destination.close()
                 return
             destination.process.send_signal(signal.SIGKILL)
-            with pytest.raises(MigrationError) as caught:
-                await moving
-            if caught.value.migration.guest == "source":
+            [error] = await asyncio.gather(moving, return_exceptions=True)
+            if not isinstance(error, BaseException):
+                # It ran there already, and only the source's end was awaited.
+                assert (error.result, source.process.poll()) == ("completed", 0)
+                await destination.close()
+                return
+            assert isinstance(error, MigrationError)
+            if error.migration.guest == "source":
                 await assert_at_source(source, destination)
             else:
                 # It had been told to run: whatever it did, the source must not do again.
                 assert (await source.qmp("query-status"))["running"] is False
-                assert "left paused" in caught.value.message
+                assert "left paused" in error.message
                 await destination.close()
                 return
 
