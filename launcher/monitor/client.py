@@ -30,6 +30,10 @@ REPLY_LIMIT = 10 * 1024 * 1024
 
 _LOOK_AWAY = 0.002
 
+# qemu.qmp has room for one, and when the session ends with an answer that nobody has fetched yet,
+# it stumbles over its own QueueFull instead of telling those who wait.
+_ANSWER_AND_END = 2
+
 # Without a parent: no handler, no last resort that would print to stderr.
 _SILENT = logging.Logger("launcher.monitor", logging.CRITICAL + 1)
 
@@ -175,9 +179,14 @@ class Client(QMPClient):
         self._reader = reader
         self._writer = asyncio.StreamWriter(transport, protocol, reader, loop)
 
+    async def _issue(self, msg: Message) -> str | None:
+        msg_id = await super()._issue(msg)
+        self._pending[msg_id] = asyncio.Queue(_ANSWER_AND_END)
+        return msg_id
+
     async def _negotiate(self) -> None:
         for message in self._first:
-            self._pending[str(message["id"])] = asyncio.Queue(maxsize=1)
+            self._pending[str(message["id"])] = asyncio.Queue(_ANSWER_AND_END)
         await super()._negotiate()
 
     def _cleanup(self) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from qemu.qmp import ExecInterruptedError
 
 from launcher.errors import CommandError, MonitorError
 from launcher.monitor import Event, Monitor
@@ -216,6 +217,17 @@ async def test_greeting_answers_and_what_they_cost():
         )
         cost = (monitor.commands - negotiation[0], monitor.bytes_sent - negotiation[1])
         assert cost == (2, len(sent))
+
+
+async def test_an_answer_leaves_room_for_the_end_of_the_session():
+    """Which qemu.qmp puts on top of one that nobody has fetched yet."""
+    async with session() as (monitor, _):
+        client = monitor._client
+        number = await client._issue(client._request("query-status", None, "execute"))
+        while client._pending[number].empty():  # noqa: ASYNC110 (a queue tells only who takes)
+            await asyncio.sleep(0)
+        client._pending[number].put_nowait(ExecInterruptedError("Disconnected"))
+        assert "return" in await client._reply(number)
 
 
 async def test_many_at_once_keep_their_order():
