@@ -23,14 +23,30 @@ class Installed:
         self.image_tool = os.path.join(folder, "qemu-img")
 
 
+def needs(there: bool, otherwise: str) -> None:
+    """Skip the test on a machine that cannot run it, with the reason.
+
+    That is for whoever runs a test by itself: scripts/test brings everything first, and where CI
+    is set the project's conftest.py makes a failure of each skipped integration test.
+    """
+    if not there:
+        pytest.skip(otherwise)
+
+
+def needs_tap() -> None:
+    """Skip the test where no tap can be made in a network namespace of its own."""
+    there = os.geteuid() == 0 and os.path.exists("/dev/net/tun")
+    needs(there, "a tap in a namespace of its own needs root and /dev/net/tun")
+
+
 def matrix_folder() -> str:
     return os.environ.get("QEMU_LAUNCHER_MATRIX") or os.path.join(cache_folder(), "matrix")
 
 
 def installed(release: str) -> Installed:
     folder = os.path.join(matrix_folder(), release, "bin")
-    if not os.path.exists(os.path.join(folder, "qemu-system-x86_64")):
-        pytest.skip(f"QEMU {release} is not there; scripts/qemu-matrix brings it")
+    there = os.path.exists(os.path.join(folder, "qemu-system-x86_64"))
+    needs(there, f"QEMU {release} is not there; scripts/qemu-matrix brings it")
     return Installed(release, folder)
 
 
@@ -62,8 +78,8 @@ def project() -> str:
 def guest() -> str:
     """The folder of the small Linux guest."""
     folder = os.environ.get("QEMU_LAUNCHER_GUEST") or os.path.join(cache_folder(), "guest")
-    if not os.path.exists(os.path.join(folder, "vmlinuz")):
-        pytest.skip("the guest is not there; scripts/guest builds it")
+    there = os.path.exists(os.path.join(folder, "vmlinuz"))
+    needs(there, "the guest is not there; scripts/guest builds it")
     return folder
 
 

@@ -11,8 +11,7 @@ import subprocess
 import sys
 import uuid
 
-import pytest
-
+from integration.conftest import needs
 from launcher.cache import cache_folder
 
 ROOT = "qemu-launcher/v1"
@@ -23,8 +22,8 @@ def broker_folder() -> str:
     folder = os.environ.get("QEMU_LAUNCHER_MOSQUITTO") or os.path.join(
         cache_folder(), "broker", "bin"
     )
-    if not os.path.exists(os.path.join(folder, "mosquitto")):
-        pytest.skip("mosquitto is not there; scripts/broker brings it")
+    there = os.path.exists(os.path.join(folder, "mosquitto"))
+    needs(there, "mosquitto is not there; scripts/broker brings it")
     return folder
 
 

@@ -70,7 +70,7 @@ def one_round(qemu: list[str], delay: float, tie: bool) -> tuple[str, list[int]]
             os._exit(1)
     os.close(told)
     select.select([reading], [], [])  # it is about to spawn
-    time.sleep(delay)
+    time.sleep(delay)  # the moment of the kill is what is drawn
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     said = b""
@@ -79,7 +79,7 @@ def one_round(qemu: list[str], delay: float, tie: bool) -> tuple[str, list[int]]
     os.close(reading)
     deadline = time.monotonic() + _PATIENCE
     while (left := carriers(name)) and time.monotonic() < deadline:
-        time.sleep(0.002)
+        time.sleep(0.002)  # nothing tells when a process of others is gone; up to _PATIENCE
     for orphan in left:
         os.kill(orphan, signal.SIGKILL)
     return said.decode().rpartition("spawn")[2], left

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from integration import chromium
+from integration.conftest import needs
 from launcher.cache import cache_folder
 from launcher.drift.page import page as html_of
 
@@ -23,8 +24,7 @@ HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">\u202e\x1b[31m
 def browser(tmp_path_factory):
     path = os.path.join(cache_folder(), "browser", "chromium")
     program = os.environ.get("QEMU_LAUNCHER_BROWSER") or path
-    if not os.path.exists(program):
-        pytest.skip("Chromium is not there; scripts/browser brings it")
+    needs(os.path.exists(program), "Chromium is not there; scripts/browser brings it")
     with chromium.start(program, str(tmp_path_factory.mktemp("chromium"))) as one:
         yield one
 

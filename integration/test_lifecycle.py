@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from pathlib import Path
 import pytest
 
 import launcher
+from integration.conftest import RELEASES, installed, needs
 from launcher.errors import CommandError, MonitorError
 from launcher.monitor import Monitor
 from launcher.process import Deadlines, Process, describe_exit, meaningful_lines, spawn
@@ -30,7 +32,6 @@ from tests.support.talk import QMP_FD, conversation, spawn_with_qmp
 
 pytestmark = pytest.mark.integration
 
-RELEASES = ("5.2", "7.2", "10.0", "11.1")
 FULL = os.environ.get("QEMU_LAUNCHER_FULL") == "1"
 ROOT = Path(launcher.__file__).parent.parent
 QUIET = ("-display", "none", "-nodefaults", "-no-user-config", "-accel", "tcg")
@@ -44,11 +45,7 @@ def release(request) -> str:
 
 @pytest.fixture
 def qemu(release) -> str:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    binary = cache / "qemu-launcher" / "matrix" / release / "bin" / "qemu-system-x86_64"
-    if not binary.exists():
-        pytest.fail(f"no QEMU {release}: run scripts/qemu-matrix")
-    return str(binary)
+    return installed(release).binary
 
 
 @pytest.fixture(autouse=True)
@@ -294,11 +291,17 @@ async def test_the_count_of_orphans_can_see_one(qemu):
     assert result["orphans"] >= 3
 
 
-async def test_a_qemu_that_has_dropped_its_uid_ends_too(qemu, release):
+def options_of(qemu: str) -> str:
+    """What `-help` says."""
+    done = subprocess.run([qemu, "-help"], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout
+
+
+async def test_a_qemu_that_has_dropped_its_uid_ends_too(qemu):
     """PR_SET_PDEATHSIG would be gone by then."""
-    if os.getuid() != 0:
-        pytest.skip("only root can let QEMU change its uid")
-    words = ("-runas", "nobody") if release in {"5.2", "7.2"} else ("-run-with", "user=nobody")
+    needs(os.getuid() == 0, "only root can let QEMU change its uid")
+    has_runas = "\n-runas " in options_of(qemu)
+    words = ("-runas", "nobody") if has_runas else ("-run-with", "user=nobody")
     result = await kill_launchers(qemu, 10, *words)
     assert result["orphans"] == 0
     assert result["killed"]["after the greeting"] > 0

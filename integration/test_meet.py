@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from integration.conftest import installed
+from integration.conftest import installed, needs, needs_tap
 
 pytestmark = pytest.mark.integration
 
@@ -127,8 +127,7 @@ class Fleet:
 
 @pytest.fixture
 def fleet(tmp_path):
-    if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
-        pytest.skip("a tap in a namespace of its own needs root and /dev/net/tun")
+    needs_tap()
     return Fleet(str(tmp_path))
 
 
@@ -144,8 +143,8 @@ def test_a_machine_starts_alike_on_a_newer_and_an_older_kernel(fleet):
         "new": fleet.on("NEW", "facts", "new", new_qemu),
     }
     told = {name: one["features"] for name, one in facts.items()}
-    if not told["new"]["tun-uso"]["present"]:
-        pytest.skip("this kernel has no USO that an older one could lack")
+    there = told["new"]["tun-uso"]["present"]
+    needs(there, "this kernel has no USO that an older one could lack")
     for feature in ("tun-uso", "tun-tunnel", "io_uring", "userfaultfd"):
         assert told["old"][feature]["present"] is False, feature
     assert told["old"]["tun-ufo"] == told["new"]["tun-ufo"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from integration.conftest import RELEASES, Installed, installed
+from integration.conftest import RELEASES, Installed, installed, needs_tap
 from integration.rawqmp import RawQMP
 from launcher.data import data_files, folder
 from launcher.files import read_yaml
@@ -498,8 +498,7 @@ def test_no_divisor_of_11_1_resets_the_polling_time_as_0_did(tmp_path) -> None:
 
 
 def test_a_tap_has_its_header_unless_told_otherwise(qemu: Installed) -> None:
-    if not os.access("/dev/net/tun", os.W_OK) or os.geteuid() != 0:
-        pytest.skip("needs /dev/net/tun and root")
+    needs_tap()
     name = f"qlt{os.getpid() % 100000}"
     tap = f"tap,id=n,ifname={name},script=no,downscript=no"
     observer = observer_for(data(), "netdev", "tap", "vnet_hdr", version_of(qemu))

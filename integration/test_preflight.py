@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from integration import older_kernel, pair
-from integration.conftest import RELEASES, installed
+from integration.conftest import RELEASES, installed, needs_tap
 from integration.eager_guest import EagerGuest
 from integration.pair import Outcome, migrate
 from launcher.command import render_standalone
@@ -741,8 +741,7 @@ def test_a_page_that_became_zero_is_lost_and_that_is_said(tmp_path):
 
 @pytest.fixture
 def _tap():
-    if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
-        pytest.skip("a tap in a namespace of its own needs root and /dev/net/tun")
+    needs_tap()
 
 
 def tapped(machine: str = "10.0", **more: Any) -> Profile:

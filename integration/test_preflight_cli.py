@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from integration import older_kernel
-from integration.conftest import installed
+from integration.conftest import installed, needs_tap
 
 pytestmark = pytest.mark.integration
 
@@ -135,8 +135,7 @@ def test_plans_and_reports(profile, verb):
 @pytest.fixture
 def hosts(tmp_path) -> list[str]:
     """The facts of this host, and of one with an older kernel."""
-    if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
-        pytest.skip("a tap in a namespace of its own needs root and /dev/net/tun")
+    needs_tap()
     files = []
     for name, lacks in (("new", 0), ("old", older_kernel.USO | older_kernel.TUNNEL)):
         prefix = tuple(older_kernel.argv(lacks))

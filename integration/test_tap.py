@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from integration.conftest import needs_tap
+
 pytestmark = pytest.mark.integration
 
 #: Runs in a network namespace of its own, with its own /sys: tun_flags show only there.
@@ -48,8 +50,7 @@ def report_of(binary: str, platform: str) -> dict:
 
 @pytest.fixture(autouse=True)
 def _may_make_namespaces():
-    if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
-        pytest.skip("a tap in a namespace of its own needs root and /dev/net/tun")
+    needs_tap()
 
 
 def test_a_tap_is_pinned_and_the_kernel_confirms_it(qemu):

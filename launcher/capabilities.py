@@ -6,6 +6,7 @@ room reads those answers. Tests use recorded replies of four releases in the sam
 
 from __future__ import annotations
 
+from launcher.platforms.versions import release_numbers
 from launcher.qapi import Schema, nearest
 from launcher.record import record
 
@@ -161,15 +162,11 @@ class Capabilities:
         family = name.rpartition("-")[0]
         kin = [m for m in self._machine_entries if family and m.startswith(f"{family}-")]
         if kin:
-            return sorted(kin, key=_by_number)[:1] + sorted(kin, key=_by_number)[-1:]
+            kin.sort(key=release_numbers)
+            return kin[:1] + kin[-1:]
         return nearest(name, self._machine_entries)
 
 
 def _by_name(listed: Any, member: str) -> dict[str, dict[str, Any]]:
     """A list of answers by the name of each; an index has it so already."""
     return listed if isinstance(listed, dict) else {entry[member]: entry for entry in listed}
-
-
-def _by_number(name: str) -> tuple[int, ...]:
-    digits = name.rpartition("-")[2].split(".")
-    return tuple(int(d) if d.isdigit() else -1 for d in digits)

@@ -170,14 +170,15 @@ class Rehearsal:
         """
         if not machine.consoles:
             return
-        self._on_step("waiting for the guest to come up")
+        seconds = self.asked.up_seconds
+        self._on_step(f"waiting up to {seconds:g} s for the guest to come up")
         try:
             pattern = self.asked.up or pattern_of(self.asked.counter).pattern
-            await machine.console.wait_for(pattern, self.asked.up_seconds)
+            await machine.console.wait_for(pattern, seconds)
         except LauncherError:
             if self.asked.up or machine.process.poll() is not None:
                 raise
-            self._on_step("its console shows no counter; going on without")
+            self._on_step(f"its console showed no counter in {seconds:g} s; going on without")
 
     async def _move(self, prepared: Prepared) -> None:
         source = self.machine

@@ -82,9 +82,10 @@ def list_platforms(options: argparse.Namespace) -> int:
 
 def _by_number(name: str) -> tuple[str, tuple[int, ...]]:
     """`rhel-9.2` before `rhel-10.0`."""
+    from launcher.platforms.versions import release_numbers  # --help needs none of that room
+
     family, _, release = name.partition("-")
-    numbers = release.partition("-")[0].split(".")
-    return family, tuple(int(n) for n in numbers if n.isdigit())
+    return family, release_numbers(release.partition("-")[0])
 
 
 def show(options: argparse.Namespace) -> int:

@@ -48,6 +48,7 @@ from launcher.platforms.versions import (
     parse_kernel,
     parse_qemu_version,
     parse_version,
+    release_numbers,
 )
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "parse_version",
     "platform_from_file",
     "reaches",
+    "release_numbers",
     "removal_for",
     "rename_for",
     "renamed_from",

@@ -76,6 +76,14 @@ def parse_kernel(release: str) -> Version | None:
         return None
 
 
+def release_numbers(name: str) -> tuple[int, ...]:
+    """The numbers of a name's last word, to sort by: (5, 2) of `pc-q35-5.2` and of `5.2`.
+
+    What is not a number there counts as -1, so `pc-q35-jammy` comes before every release.
+    """
+    return tuple(int(n) if n.isdecimal() else -1 for n in name.rpartition("-")[2].split("."))
+
+
 @record
 class Range:
     """Releases from `from_` to `until`, both included and compared by series; None is open."""

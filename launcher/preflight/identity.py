@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.platforms.versions import release_numbers
 from launcher.preflight.agree import Pair, judge, members_findings
 from launcher.preflight.cures import property_cure
 from launcher.preflight.findings import Cure, Finding
@@ -61,11 +62,7 @@ def _newest_common(one: frozenset[str], other: frozenset[str], like: str) -> str
     """The newest machine type of a family that both binaries have."""
     family = like.rpartition("-")[0]
     both = [m for m in one & other if family and m.rpartition("-")[0] == family]
-    return max(both, key=_by_number, default="")
-
-
-def _by_number(name: str) -> tuple[int, ...]:
-    return tuple(int(n) if n.isdigit() else -1 for n in name.rpartition("-")[2].split("."))
+    return max(both, key=release_numbers, default="")
 
 
 def _machine_type(pair: Pair) -> Iterator[Finding]:

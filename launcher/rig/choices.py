@@ -6,6 +6,7 @@ import os
 
 from launcher.cache import cache_folder
 from launcher.errors import InputError
+from launcher.platforms.versions import release_numbers
 from launcher.probe import find_binary
 
 TYPE_CHECKING = False
@@ -52,7 +53,7 @@ def _matrix() -> list[str]:
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         path = os.path.join(folder, name, "bin", program)
         if name.replace(".", "").isdecimal() and os.path.exists(path):
-            numbers[tuple(int(part) for part in name.split("."))] = path
+            numbers[release_numbers(name)] = path
     if not numbers:
         raise InputError(
             f"no QEMU release in {folder}",

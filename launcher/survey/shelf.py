@@ -6,6 +6,7 @@ import json
 import os
 
 from launcher.errors import InputError
+from launcher.platforms.versions import release_numbers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ def recorded() -> dict[str, str]:
 
 
 def _by_release(name: str) -> tuple[str, tuple[int, ...]]:
-    kind, _, release = name.partition("-")
-    return kind, tuple(int(part) for part in release.split(".") if part.isdigit())
+    return name.partition("-")[0], release_numbers(name)
 
 
 def load_record(path: str) -> dict[str, Any]:

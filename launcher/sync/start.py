@@ -26,19 +26,7 @@ def launch(
 ) -> Machine:
     """Start a machine and prove it; `with` ends it, as `close` does.
 
-    Args:
-        profile: the path of a profile, or a mapping of the same shape.
-        platform: wins over the profile's own.
-        qemu: the binary, by name or path.
-        settings: `path=value` texts, as with `--set`.
-        verify: `strict` or `warn`.
-        locked: keep the lock file beside the profile, or the one at this path, or refuse.
-
-    Raises:
-        InputError: something given is wrong.
-        HostError: this host or binary cannot run it.
-        QEMUError: QEMU failed.
-        VerdictError: a value is not what was planned.
+    Takes and raises what `launcher.launch` does.
     """
     from launcher.start import launched
 
@@ -63,18 +51,9 @@ def incoming(
     uuid: str = "",
     folder: str = "",
 ) -> Machine:
-    """Start a machine that waits for a guest to migrate into it; see `launcher.incoming`.
+    """Start a machine that waits for a guest to migrate into it.
 
-    Args:
-        profile: the path of a profile, or a mapping of the same shape.
-        platform: wins over the profile's own.
-        qemu: the binary, by name or path.
-        settings: `path=value` texts, as with `--set`.
-        uuid: of the guest that is to arrive.
-        folder: a name of its own for its runtime directory.
-
-    Raises:
-        InputError, HostError, QEMUError: as `launch`.
+    Takes the words of `launch`, and the last two of `launcher.incoming.incoming`; raises what they do.
     """
 
     async def starting() -> machine.Machine:
@@ -114,17 +93,9 @@ def lock(
     settings: tuple[str, ...] = (),
     output: str = "",
 ) -> Locking:
-    """Write the lock file of a profile; the guest does not run. See `launcher.lock`.
+    """Write the lock file of a profile; the guest does not run.
 
-    Args:
-        profile: the path of a profile, or a mapping of the same shape (then `output` is needed).
-        platform: wins over the profile's own.
-        qemu: the binary, by name or path.
-        settings: `path=value` texts, as with `--set`.
-        output: the lock file; by default `NAME.lock.yaml` beside the profile.
-
-    Raises:
-        InputError, HostError, QEMUError, VerdictError: as `launcher.lock`.
+    Takes, gives and raises what `launcher.lock` does.
     """
     from launcher.locking.start import lock as locking
 

@@ -27,6 +27,7 @@ from launcher.platforms import (
     parse_version,
     platform_from_file,
     reaches,
+    release_numbers,
     removal_for,
     rename_for,
     renamed_from,
@@ -221,6 +222,12 @@ def test_releases_compare_by_number() -> None:
     assert v("7.2.0") == v("7.2")
     assert v("7.2") <= v("7.2.22")
     assert str(v("7.2.22")) == "7.2.22"
+
+
+def test_names_sort_by_their_release() -> None:
+    names = ["pc-q35-10.0", "pc-q35-jammy", "pc-q35-9.2", "pc-q35-9.2.1"]
+    assert sorted(names, key=release_numbers) == [names[1], names[2], names[3], names[0]]
+    assert release_numbers("7.2") == (7, 2)
 
 
 @pytest.mark.parametrize("text", ["7", "", "7.", "7.x", "seven", "7.2-rc1", "1.2.3.4.5", "٧.٢"])  # noqa: RUF001
