@@ -23,9 +23,10 @@ import pytest
 import launcher
 from integration.conftest import RELEASES, installed
 from launcher.begin import begin
-from launcher.errors import VerdictError
+from launcher.errors import InputError, VerdictError
 from launcher.host.runtime import list_machines
 from launcher.incoming import incoming
+from launcher.locks.model import HEAD
 from launcher.migrate import Limits, MigrationError, follow
 from launcher.prepare import Request, load, prepare
 from launcher.rehearse import Rehearsal, Rehearsing
@@ -365,6 +366,24 @@ async def test_a_guest_that_could_not_be_saved_goes_on(guest, tmp_path):
             await launcher.save(source, str(tmp_path / "guest.state"))
         await goes_on(source)
         assert os.listdir(tmp_path) == ["moved.yaml"]
+
+
+async def test_a_save_that_fails_leaves_an_earlier_one(guest, tmp_path):
+    path, state = tmp_path / "moved.yaml", tmp_path / "guest.state"
+    path.write_text(json.dumps(profile_of(guest)))
+    lock = tmp_path / "guest.state.lock.yaml"
+    state.write_text("the state of before")
+    lock.write_text("notes of somebody")
+    async with running(str(path), "7.2") as source:
+        with pytest.raises(InputError, match="is not a lock file"):
+            await launcher.save(source, str(state))
+        assert lock.read_text() == "notes of somebody"
+        lock.write_text(HEAD)
+        (tmp_path / "guest.state.part").mkdir()  # in the way of the new one
+        with pytest.raises(MigrationError, match="directory"):
+            await launcher.save(source, str(state))
+        await goes_on(source)
+    assert (state.read_text(), lock.read_text()) == ("the state of before", HEAD)
 
 
 async def test_a_state_that_is_cut_off(guest, tmp_path):

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from launcher.errors import LauncherError, VerdictError
 from launcher.incoming import incoming
-from launcher.lock_files import load_lock
+from launcher.lock_files import check_replaceable, load_lock
 from launcher.locking.defaults import settled
 from launcher.locking.migration import migration_of
 from launcher.locking.start import Observed, prepare_lock, write_lock
@@ -51,7 +51,8 @@ async def save(
 ) -> None:
     """Write a machine's state and its lock, and end the machine.
 
-    A file called `path` is whole; until then it is `path.part`. On an error the guest goes on.
+    Both are written beside their places and put there when both are whole: on an error the files
+    of an earlier save are as they were, and the guest goes on.
 
     Args:
         machine: of this launcher.
@@ -60,25 +61,28 @@ async def save(
         limits: deadlines.
 
     Raises:
+        InputError: a file that is no lock stands where the lock belongs.
         VerdictError: the machine is not what its profile says now, so that a lock would be wrong.
         MigrationError: the state could not be written.
         HostError: the lock could not.
     """
     path = _absolute(path)
+    check_replaceable(lock_of_state(path))
     seen = await _seen(machine)
-    part, beside = f"{path}.part", lock_of_state(path)
+    part = f"{path}.part"
     stopped = bool((await machine.qmp("query-status"))["running"])
     written = False
     try:
         await machine.qmp("stop")
         await write_state(machine, part, limits or Limits(), on_progress)
-        write_lock(beside, seen)
+        write_lock(lock_of_state(part), seen)
+        os.replace(lock_of_state(part), lock_of_state(path))
         os.replace(part, path)
         written = True
     finally:
         if not written:
-            for left in (part, beside):
-                with suppress(FileNotFoundError):
+            for left in (part, lock_of_state(part)):
+                with suppress(OSError):  # what went wrong is being raised
                     os.unlink(left)
             if stopped:
                 with suppress(LauncherError):

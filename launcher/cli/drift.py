@@ -48,6 +48,7 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
 def record(options: argparse.Namespace) -> int:
     """Write everything that can be read of one binary."""
     from launcher.data import load_catalogue
+    from launcher.output import write_output
     from launcher.prepare import hazardous_types
     from launcher.probe import find_binary
     from launcher.survey.layout import layout
@@ -61,19 +62,8 @@ def record(options: argparse.Namespace) -> int:
     if options.output is None:
         out(text.rstrip("\n"))
         return 0
-    _write(options.output, text)
+    write_output(options.output, text, "the record")
     return 0
-
-
-def _write(path: str, text: str) -> None:
-    from launcher.errors import HostError
-
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        words = f"{path} cannot be written: {error.strerror}"
-        raise HostError(words, code="output") from None
 
 
 def drift(options: argparse.Namespace) -> int:

@@ -53,7 +53,7 @@ def incoming(
 ) -> Machine:
     """Start a machine that waits for a guest to migrate into it.
 
-    Takes the words of `launch`, and the last two of `launcher.incoming.incoming`; raises what they do.
+    Takes and raises what `launch` does, and the last two of `launcher.incoming.incoming`.
     """
 
     async def starting() -> machine.Machine:
