@@ -17,6 +17,7 @@ import pytest
 import launcher.console
 import launcher.machine
 import launcher.start
+from integration.conftest import installed
 from launcher import sync
 from launcher.errors import CommandError, LauncherError, LaunchError
 from launcher.sync.thread import LoopThread
@@ -64,6 +65,44 @@ def test_a_machine_without_asyncio(qemu, guest, project):
         assert machine.verify().verdict == "match"
         pid = machine.process.pid
     assert not alive(pid)
+
+
+@pytest.fixture
+def counting(guest) -> dict:
+    """A guest with a power button that counts ten times a second."""
+    boot = {"kernel": f"{guest}/vmlinuz", "initrd": f"{guest}/initrd.img"}
+    boot["append"] = "console=ttyS0 quiet loglevel=3 tick=0.1"
+    return {**EMPTY, "memory": "128MiB", "cpu": "qemu64", "serial": "console", "boot": boot}
+
+
+def test_a_guest_is_paused_and_powered_down(qemu, counting):
+    with sync.launch(counting, qemu=qemu.binary) as machine:
+        machine.console.wait_for(r"tick 3\s", 90)
+        machine.pause()
+        assert machine.qmp("query-status")["status"] == "paused"
+        machine.console.read()
+        time.sleep(0.5)  # five ticks long, in which none may come
+        assert "tick" not in machine.console.read()
+        machine.resume()
+        machine.console.expect(r"tick \d+\s", 20)
+        assert machine.powerdown() == 0
+
+
+# Without us as well, the firmware of 5.2 resets for ever after system_reset of a -kernel guest.
+@pytest.mark.parametrize("release", ["7.2", "10.0", "11.1"])
+def test_a_guest_is_reset(release, counting):
+    with sync.launch(counting, qemu=installed(release).binary) as machine:
+        machine.console.expect(r"tick 3\s", 90)
+        machine.reset()
+        machine.console.expect(r"tick 1\s", 90)
+
+
+def test_a_guest_that_does_not_heed_the_power_button(newest_qemu):
+    with sync.launch(EMPTY, qemu=newest_qemu.binary) as machine:
+        with pytest.raises(LauncherError, match=r"did not power down within 0\.3 s") as caught:
+            machine.powerdown(0.3)
+        assert any("runstate: running" in line for line in caught.value.evidence["guest"])
+        assert machine.process.poll() is None
 
 
 def test_errors_are_the_same(newest_qemu):

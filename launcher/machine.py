@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from launcher.diagnose import said
+from launcher.errors import LauncherError
 from launcher.process import Deadlines
 from launcher.record import replace
 
@@ -174,6 +175,46 @@ class Machine:
         """Let the guest run (QMP cont)."""
         if self.plan.tool == "qemu-system":
             await self.monitor.execute("cont")
+
+    async def pause(self) -> None:
+        """Stop the guest's vCPUs until `resume` (QMP stop)."""
+        await self.monitor.execute("stop")
+
+    async def reset(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109
+        """Press the reset button (QMP system_reset), and wait until the guest has been reset.
+
+        Raises:
+            MonitorError: it was not in time, or QEMU ended.
+        """
+        before = self.events.mark()
+        await self.monitor.execute("system_reset")
+        await self.wait_event("RESET", timeout=timeout, since=before)
+
+    async def powerdown(self, timeout: float = 60.0) -> int:  # noqa: ASYNC109
+        """Press the power button (QMP system_powerdown), and wait until QEMU has ended.
+
+        `stop(powerdown=True)` does so too, and goes on to harder means when the guest does not
+        react. This is for who wants to know that it does.
+
+        Returns:
+            QEMU's exit status.
+
+        Raises:
+            LauncherError: it still runs; says where the guest is.
+        """
+        await self.monitor.execute("system_powerdown")
+        try:
+            return await self.process.wait(timeout)
+        except TimeoutError:
+            error = LauncherError(
+                f"{self.plan.name} did not power down within {timeout:g} s",
+                hint="the guest must run and heed an ACPI power button; stop() ends it anyway",
+                code="powerdown",
+            )
+            lines = await self.whereabouts()
+            error.evidence["guest"] = lines
+            error.add_note("\n".join(lines))
+            raise error from None
 
     async def migrate(
         self,

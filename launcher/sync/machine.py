@@ -244,6 +244,18 @@ class Machine:
         """Let the guest run (QMP cont)."""
         self._thread.call(self.inner.resume())
 
+    def pause(self) -> None:
+        """Stop the guest's vCPUs until `resume` (QMP stop)."""
+        self._thread.call(self.inner.pause())
+
+    def reset(self, timeout: float = 60.0) -> None:
+        """Press the reset button; as `launcher.Machine.reset`."""
+        self._thread.call(self.inner.reset(timeout))
+
+    def powerdown(self, timeout: float = 60.0) -> int:
+        """Press the power button, and wait for the end; as `launcher.Machine.powerdown`."""
+        return self._thread.call(self.inner.powerdown(timeout))
+
     def migrate(
         self,
         destination: Machine,
