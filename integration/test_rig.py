@@ -218,6 +218,29 @@ def test_a_guest_beyond_help_fails_its_test_at_once(run, newest_qemu):
     assert slowest < 30
 
 
+COLLECTING = """
+import gc
+
+class Telling(Exception):
+    def __str__(self):
+        return "collections are " + ("on" if gc.isenabled() else "off")
+
+@pytest.mark.machine(EMPTY)
+def test_it(machine):
+    raise Telling
+
+def test_next():
+    assert gc.isenabled()
+"""
+
+
+def test_a_report_is_made_without_collections(run, newest_qemu):
+    """Or another thread that formats a traceback meanwhile ends the run, on CPython 3.11."""
+    result = run(COLLECTING, "--qemu", newest_qemu.binary)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["E *Telling: collections are off"])
+
+
 def test_what_this_host_cannot_run(run, newest_qemu):
     text = """
 @pytest.mark.machine({**EMPTY, "accel": "xen"})
