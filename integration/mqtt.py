@@ -10,6 +10,9 @@ import socket
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
 from integration.conftest import needs
 from launcher.cache import cache_folder
@@ -189,22 +192,14 @@ class Stranger:
         value = {"id": number, **arguments}
         listener = self.listen(self.reply, 1000)
         self.send(verb, json.dumps(value))
-        assert listener.stdout is not None
-        try:
-            for line in listener.stdout:
+        with _lines(listener) as lines:
+            for line in lines:
                 found = json.loads(line)
                 answer = found["payload"] if found["topic"] == self.reply else {}
                 answer = json.loads(answer) if isinstance(answer, str) else answer
-                if answer.get("id") == number and answer.get("status") in (
-                    "done",
-                    "failed",
-                    "refused",
-                ):
+                final = answer.get("status") in ("done", "failed", "refused")
+                if answer.get("id") == number and final:
                     return answer
-        finally:
-            listener.kill()
-            listener.wait()
-            listener.stdout.close()
         raise AssertionError(f"{verb} was not answered")
 
     def retained(self, topic: str) -> dict[str, object]:
@@ -229,17 +224,24 @@ class Stranger:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert listener.stdout is not None
-        try:
-            for line in listener.stdout:
+        with _lines(listener) as lines:
+            for line in lines:
                 value = _payload(json.loads(line))
                 if test(value):
                     return value
-        finally:
-            listener.kill()
-            listener.wait()
-            listener.stdout.close()
         raise AssertionError(f"{topic} never was as it should be")
+
+
+@contextmanager
+def _lines(listener: subprocess.Popen[str]) -> Iterator[IO[str]]:
+    """What a listener prints, which ends with the block."""
+    assert listener.stdout is not None
+    try:
+        yield listener.stdout
+    finally:
+        listener.kill()
+        listener.wait()
+        listener.stdout.close()
 
 
 def _payload(one: dict) -> object:

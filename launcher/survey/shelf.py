@@ -33,6 +33,7 @@ def recorded() -> dict[str, str]:
 
 
 def _by_release(name: str) -> tuple[str, tuple[int, ...]]:
+    """To sort by; nothing is decided by a release here."""
     return name.partition("-")[0], release_numbers(name)
 
 
