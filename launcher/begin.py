@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from launcher.command import render_argv
+from launcher.command import render_argv, render_key
 from launcher.errors import HostError
 from launcher.process import spawn
 
@@ -87,14 +87,16 @@ def _spawn(prepared: Prepared, held: Resources, detached: bool) -> Started:
     plan = prepared.plan
     numbers = {name: 3 + place for place, name in enumerate(held.fds)}
     runtime = held.directory.path if held.directory is not None else ""
-    argv = render_argv(plan, numbers, runtime, listening=detached)
+    # What outlives us is not tied, and then nothing need hold it back.
+    key = b"" if detached else render_key(plan.tool, numbers)
+    argv = render_argv(plan, numbers, runtime, listening=detached, keyed=bool(key))
     fds = {numbers[name]: fd for name, fd in held.fds.items()}
     _record(prepared, held, None, detached)
     log = _detached_log(held) if detached else None
     if log is not None:
         fds |= {1: log, 2: log}
     try:
-        process = spawn(argv, fds=fds, env=environment(), tie=not detached)
+        process = spawn(argv, fds=fds, env=environment(), tie=not detached, key=key)
     finally:
         if log is not None:
             os.close(log)

@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 
 #: The monitor's place in the child; 0 to 2 are the standard streams.
 MONITOR_FD = 3
+#: The name of the launcher's own monitor, of its chardev and of its descriptor.
+_FIRST = "qmp"
 
 
 def render_argv(
-    plan: Plan, descriptors: Mapping[str, int], runtime: str, *, listening: bool = False
+    plan: Plan,
+    descriptors: Mapping[str, int],
+    runtime: str,
+    *,
+    listening: bool = False,
+    keyed: bool = False,
 ) -> list[str]:
     """The command line of a launch.
 
@@ -29,13 +36,27 @@ def render_argv(
         runtime: the machine's runtime directory, for `${runtime}`.
         listening: the descriptors of monitor and consoles are listening sockets, because the
             machine outlives the launcher.
+        keyed: what `render_key` gives is not among the words, and comes on stdin.
     """
     argv = [plan.binary]
     for option in plan.options:
         argv += _words(_listening(option) if listening else option, descriptors, runtime)
     argv += plan.unplanned
-    argv += _monitors(plan, descriptors, listening)
+    argv += _monitors(plan, descriptors, listening, keyed)
     return argv
+
+
+def render_key(tool: str, descriptors: Mapping[str, int]) -> bytes:
+    """What QEMU is to read from its stdin and cannot begin without: its monitor's chardev.
+
+    The word that names it, `-qmp chardev:qmp`, is on the command line, and QEMU ends when nothing
+    of that name exists (`chardev "qmp" not found`, on 5.2 to 11.1). `-readconfig` reads before
+    anything is made, and to the end of the file. Empty for a tool that has no `-readconfig`.
+    """
+    if tool == "qemu-storage-daemon":
+        return b""
+    fd = descriptors[_FIRST]
+    return f'[chardev "{_FIRST}"]\n  backend = "socket"\n  fd = "{fd}"\n'.encode()
 
 
 def render_standalone(plan: Plan, runtime: str) -> list[str]:
@@ -78,16 +99,21 @@ def _listening(option: Option) -> Option:
     return replace(option, members={**option.members, "server": True, "wait": False})
 
 
-def _monitors(plan: Plan, descriptors: Mapping[str, int], listening: bool) -> list[str]:
+def _monitors(
+    plan: Plan, descriptors: Mapping[str, int], listening: bool, keyed: bool
+) -> list[str]:
     """One form for all releases: `-mon` is deprecated in 11.1, `monitor-qmp` unknown in 10.0."""
     daemon = plan.tool == "qemu-storage-daemon"
     words: list[str] = []
     for name, fd in descriptors.items():
-        if name != "qmp" and not name.startswith("qmp-"):
+        if name != _FIRST and not name.startswith("qmp-"):
+            continue
+        if name == _FIRST and keyed:
+            words += ["-readconfig", "/dev/fd/0", "-qmp", f"chardev:{name}"]
             continue
         # The first is a connected socket unless the machine outlives us; the others listen, bound
         # by the launcher beforehand: no path race, no polling.
-        connected = name == "qmp" and not listening
+        connected = name == _FIRST and not listening
         chardev = f"socket,id={name},fd={fd}" + ("" if connected else ",server=on,wait=off")
         if daemon:
             words += ["--chardev", chardev, "--monitor", f"chardev={name}"]

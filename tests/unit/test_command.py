@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.command import fill, option_at, render_argv, render_standalone
+from launcher.command import fill, option_at, render_argv, render_key, render_standalone
 from launcher.files import parse_yaml
 from launcher.plan import Descriptor
 from tests.support.records import plan_of, profile_from
@@ -64,6 +64,19 @@ def test_further_monitors_listen():
     argv = render_argv(planned(), {**FDS, "qmp-control": 9, "other": 10}, "/run/x")
     assert after(argv, "-qmp") == ["chardev:qmp", "chardev:qmp-control"]
     assert after(argv, "-chardev")[-1] == "socket,id=qmp-control,fd=9,server=on,wait=off"
+
+
+def test_a_key_is_the_monitors_chardev_and_not_among_the_words():
+    plan = planned()
+    argv = render_argv(plan, {**FDS, "qmp-control": 9}, "/run/x", keyed=True)
+    assert argv[-8:] == [
+        *("-readconfig", "/dev/fd/0", "-qmp", "chardev:qmp"),
+        *("-chardev", "socket,id=qmp-control,fd=9,server=on,wait=off"),
+        *("-qmp", "chardev:qmp-control"),
+    ]
+    assert "socket,id=qmp,fd=3" not in argv
+    assert render_key(plan.tool, FDS) == b'[chardev "qmp"]\n  backend = "socket"\n  fd = "3"\n'
+    assert render_key("qemu-storage-daemon", FDS) == b""
 
 
 def test_the_storage_daemon_has_its_own_words():
