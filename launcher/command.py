@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from launcher.plan.model import Option, Plan
+    from launcher.plan.model import Helper, Option, Plan
 
 #: The monitor's place in the child; 0 to 2 are the standard streams.
 MONITOR_FD = 3
@@ -39,8 +39,10 @@ def render_argv(
         keyed: what `render_key` gives is not among the words, and comes on stdin.
     """
     argv = [plan.binary]
+    served = {helper.chardev for helper in plan.helpers}
     for option in plan.options:
-        argv += _words(_listening(option) if listening else option, descriptors, runtime)
+        ours = listening and option.members.get("id") not in served
+        argv += _words(_listening(option) if ours else option, descriptors, runtime)
     argv += plan.unplanned
     argv += _monitors(plan, descriptors, listening, keyed)
     return argv
@@ -63,13 +65,21 @@ def render_standalone(plan: Plan, runtime: str) -> list[str]:
     """A command line for a reader or a script, without what only a launch can hold.
 
     The monitor is left out (append one), the launcher's console is the standard streams, a
-    second console goes nowhere, and a secret's descriptor is named but not open.
+    second console goes nowhere, a secret's descriptor is named but not open, and a helper listens
+    in the runtime directory (`render_helper`).
     """
     argv = [plan.binary]
     streams_free = True
+    served = {helper.chardev for helper in plan.helpers}
     for option in plan.options:
         held = [v.name for v in option.members.values() if isinstance(v, Descriptor)]
-        if option.name.endswith("-chardev") and held:
+        if option.members.get("id") in served and held:
+            path = f"{runtime}/{option.members['id']}"
+            argv += [
+                option.name,
+                format_keyval("socket", {"id": option.members["id"], "path": path}),
+            ]
+        elif option.name.endswith("-chardev") and held:
             key = option.members["id"]
             argv += [
                 option.name,
@@ -79,6 +89,21 @@ def render_standalone(plan: Plan, runtime: str) -> list[str]:
         else:
             argv += _words(option, {}, runtime)
     return [*argv, *plan.unplanned]
+
+
+def render_helper(helper: Helper, number: int | None, runtime: str) -> list[str]:
+    """The command line of a helper.
+
+    Args:
+        helper: what was planned.
+        number: of its end of the pair; None has it listen in `runtime` instead, for a reader.
+        runtime: the machine's runtime directory.
+    """
+    if number is not None:
+        end = helper.connected.replace("{fd}", str(number))
+    else:
+        end = helper.listening.replace("{path}", f"{runtime}/{helper.chardev}")
+    return [helper.program, *(word.replace("{end}", end) for word in helper.words)]
 
 
 def option_at(plan: Plan, index: int) -> Option | None:

@@ -38,6 +38,7 @@ class Machine:
         self.argv = started.argv
         self.process = started.process
         self.resources = started.resources
+        self.helpers = started.helpers
         self.monitor = monitor
         self.consoles = consoles
         self.report: Report | None = None
@@ -157,12 +158,14 @@ class Machine:
         commands, sent = self.monitor.commands, self.monitor.bytes_sent
         seen = await observe(self.plan, self.monitor, self.prepared.capabilities)
         self.process.drain()
+        troubles = [helper.trouble() for helper in self.helpers]
         self.report = judge(
             self.plan,
             seen,
             said(self.process, self.resources),
             self.monitor.commands - commands,
             self.monitor.bytes_sent - sent,
+            tuple(trouble.message for trouble in troubles if trouble is not None),
         )
         lock = self.prepared.loaded.lock
         if lock is not None:

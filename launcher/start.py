@@ -39,7 +39,8 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
     from launcher.monitor import Monitor
 
     process, held = started.process, started.resources
-    await process.watch()
+    for one in (process, *(helper.process for helper in started.helpers)):
+        await one.watch()
     try:
         try:
             sock = held.sockets["qmp"] if "qmp" in held.sockets else _connect(held)

@@ -217,6 +217,9 @@ def _chardevs(decider: Decider) -> None:
         if key in ours:
             members["fd"] = Descriptor(key)
             decider.wants.append(InheritedFd("socketpair", key))
+        elif decider.profile.tpm is not None and key == decider.profile.tpm.chardev:
+            members["fd"] = Descriptor(key)
+            decider.wants.append(InheritedFd("helper", key))
         _add(decider, "-chardev", _kind(node, "backend"), key, members, node, path)
 
 

@@ -8,7 +8,7 @@ import re
 from launcher.errors import InputError, InputErrors, Place
 from launcher.nodes import Mapping, Scalar, Sequence
 from launcher.profiles.merge import beside, extend, override, substitute
-from launcher.profiles.profile import Profile, Serial
+from launcher.profiles.profile import Profile, Serial, Tpm
 from launcher.profiles.references import TAGS, check_references
 from launcher.profiles.shape import ID, ID_RULE, NAME, NAME_RULE, PROFILE, SHAPE
 from launcher.profiles.shorts import Expander
@@ -40,6 +40,7 @@ BOOT_PATHS = {"kernel", "initrd", "dtb", "firmware"}
 #: What a machine is that only the storage daemon's profiles leave out.
 _NOT_FOR_DAEMON = (
     *("machine", "accel", "cpu", "smp", "memory", "boot", "devices", "audiodevs", "tpmdevs"),
+    "tpm",
     *("netdevs", "disk", "cdrom", "net", "serial", "numa", "migration", "display", "rtc"),
     *("action", "run-with", "sandbox"),
 )
@@ -149,6 +150,7 @@ def _build(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[Inpu
         sandbox=values.get("sandbox") is not False,
         powerdown_seconds=_powerdown_seconds(tree, values, mistakes),
         expansions=tuple(shorts.notes),
+        tpm=_tpm(shorts),
     )
     check_references(profile, mistakes)
     return profile
@@ -267,6 +269,13 @@ def _boot(tree: Mapping) -> dict[str, Scalar]:
         key: _absolute_scalar(node) if key in BOOT_PATHS else node
         for key, node in _scalar_map(tree.get("boot")).items()
     }
+
+
+def _tpm(shorts: Expander) -> Tpm | None:
+    if shorts.tpm is None:
+        return None
+    key, state, version = shorts.tpm
+    return Tpm(key, _absolute_scalar(state), version)
 
 
 def _scalar_map(node: Node | None) -> dict[str, Scalar]:

@@ -45,6 +45,7 @@ _KEYS: tuple[tuple[str, str, str], ...] = (
     ("devices", "Nodes", "Devices by id (QAPI: device_add); file order decides PCI slots."),
     ("audiodevs", "Nodes", "Audio backends by id (QAPI: Audiodev)."),
     ("tpmdevs", "Nodes", "TPM backends by id, keys as in -tpmdev."),
+    ("tpm", "StrOrMap", "Short for a TPM that swtpm emulates: the folder of its state."),
     ("exports", "Nodes", "Block exports by id (QAPI: block-export-add), storage daemon only."),
     ("nbd-server", "Node", "NBD server (QAPI: nbd-server-start), storage daemon only."),
     ("numa", "NodeList", "NUMA nodes, distances and CPUs (QAPI: set-numa-node)."),

@@ -1,4 +1,4 @@
-"""The short forms: `memory`, `disk`, `cdrom`, `net`, `serial`, each with a visible expansion.
+"""The short forms (`memory`, `disk`, `cdrom`, `net`, `serial`, `tpm`), each visibly expanded.
 
 Nothing else is invented: what a short form becomes is what a QEMU user would have written.
 """
@@ -25,7 +25,10 @@ _TRANSPORTS = (("microvm", "device"), ("s390-ccw", "ccw"))
 #: disk whose guest writes a qcow2 header into it would open any host file).
 _FORMATS = {".qcow2": "qcow2", ".raw": "raw", ".img": "raw", ".iso": "raw"}
 
-_SECTIONS = ("objects", "netdevs", "chardevs", "blockdevs", "devices")
+_SECTIONS = ("objects", "netdevs", "chardevs", "blockdevs", "devices", "tpmdevs")
+
+#: Versions of a TPM, and the device that shows one: the CRB interface is of TPM 2.0.
+_TPMS = {"2.0": "tpm-crb", "1.2": "tpm-tis"}
 
 #: Keys of `net` that belong to the device, not to its backend.
 _NIC_KEYS = ("mac", "model")
@@ -44,6 +47,7 @@ class Expander:
         self.serials: list[tuple[str, Place, bool]] = []
         self.notes: list[tuple[str, Place, str]] = []
         self.memory: Mapping | None = None
+        self.tpm: tuple[str, Scalar, str] | None = None
         machine = root.get("machine")
         kind = machine.get("type") if isinstance(machine, Mapping) else machine
         self.machine = kind.text if isinstance(kind, Scalar) else ""
@@ -56,6 +60,7 @@ class Expander:
             ("cdrom", self._cdrom),
             ("net", self._net),
             ("serial", self._serial),
+            ("tpm", self._tpm),
         ):
             node = self.root.get(key)
             if node is None:
@@ -216,6 +221,35 @@ class Expander:
         backend = {k: n for k, n in node.items.items() if k != "id"}
         self._add("serial", "chardevs", key, Mapping(backend, node.place, node.keys))
         self.serials.append((key, node.place, False))
+
+    def _tpm(self, node: Node, number: int) -> None:
+        given = _map(node.place, state=node) if isinstance(node, Scalar) else node
+        if number or not isinstance(given, Mapping):
+            return  # the shape's mistake is noted already
+        state = given.get("state")
+        if not isinstance(state, Scalar) or state.is_null or not state.text:
+            hint = "write `tpm: FOLDER`; it is made when it does not exist"
+            self._fail(given.place, "tpm needs a folder for its state", hint)
+            return
+        version = given.get("version") or _at(given, "2.0")
+        if not isinstance(version, Scalar) or version.text not in _TPMS:
+            words = f"tpm.version must be {' or '.join(_TPMS)}, not {said(version)}"
+            self._fail(version.place, words, 'write it as text: `version: "2.0"`')
+            return
+        for name in given.items.keys() - {"state", "version", "model", "id"}:
+            hint = "it has state, version, model and id"
+            self._fail(given.key_place(name), f"tpm has no {name!r}", hint)
+        key = _text(given.get("id")) or "tpm0"
+        chardev = Mapping({"backend": _at(given, "socket")}, given.place, given.keys)
+        backend: dict[str, Node] = {"type": _at(given, "emulator"), "chardev": _at(given, key)}
+        device: dict[str, Node] = {
+            "driver": given.get("model") or _at(given, _TPMS[version.text]),
+            "tpmdev": _at(given, key),
+        }
+        if self._add("tpm", "chardevs", key, chardev):
+            self._add("tpm", "tpmdevs", key, Mapping(backend, given.place, given.keys))
+            self._add("tpm", "devices", f"{key}-dev", Mapping(device, given.place, given.keys))
+            self.tpm = (key, state, version.text)
 
     # -- images ------------------------------------------------------------------------------
 
