@@ -105,11 +105,11 @@ def _build(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[Inpu
     sections: dict[str, dict[str, Mapping]] = {}
     for section in _SECTIONS:
         written = tree.get(section)
-        known = _entries(written, section, mistakes) if isinstance(written, Mapping) else {}
+        known = entries(written, section, mistakes) if isinstance(written, Mapping) else {}
         known.update(shorts.sections.get(section, {}))
         paths = PATHS.get(section)
         if paths:
-            known = {key: _absolute(node, paths) for key, node in known.items()}
+            known = {key: absolute(node, paths) for key, node in known.items()}
         sections[section] = known
     migration = tree.get("migration")
     parts = migration.items if isinstance(migration, Mapping) else {}
@@ -308,7 +308,8 @@ def _mappings(node: Node | None, path: str, mistakes: list[InputError]) -> tuple
     return tuple(found)
 
 
-def _entries(node: Mapping, section: str, mistakes: list[InputError]) -> dict[str, Mapping]:
+def entries(node: Mapping, section: str, mistakes: list[InputError]) -> dict[str, Mapping]:
+    """The entries of a section by id; notes what cannot be an id, or is no mapping."""
     found = {}
     for key, item in node.items.items():
         place = node.key_place(key)
@@ -364,12 +365,12 @@ def _absolute_scalar(node: Scalar) -> Scalar:
     return node if path == node.text else Scalar(path, node.place, node.plain)
 
 
-def _absolute(node: Mapping, paths: set[str]) -> Mapping:
+def absolute(node: Mapping, paths: set[str]) -> Mapping:
     """`node` with each relative path made one that the launcher's own folder reaches."""
     items: dict[str, Node] = {}
     for key, item in node.items.items():
         if isinstance(item, Mapping):
-            items[key] = _absolute(item, paths)
+            items[key] = absolute(item, paths)
         elif isinstance(item, Scalar) and key in paths and item.text:
             items[key] = _absolute_scalar(item)
         else:

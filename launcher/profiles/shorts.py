@@ -38,11 +38,19 @@ class Expander:
     """Collects what the short forms of one profile become.
 
     `sections` holds the new entries by section; `serials` the chardev ids of serial ports.
+
+    Args:
+        root: the profile's tree.
+        mistakes: grows.
+        first: with which number those without an id begin, by short form.
     """
 
-    def __init__(self, root: Mapping, mistakes: list[InputError]) -> None:
+    def __init__(
+        self, root: Mapping, mistakes: list[InputError], first: dict[str, int] | None = None
+    ) -> None:
         self.root = root
         self.mistakes = mistakes
+        self.first = first or {}
         self.sections: dict[str, dict[str, Mapping]] = {name: {} for name in _SECTIONS}
         self.serials: list[tuple[str, Place, bool]] = []
         self.notes: list[tuple[str, Place, str]] = []
@@ -65,7 +73,7 @@ class Expander:
             node = self.root.get(key)
             if node is None:
                 continue
-            for number, item in enumerate(_as_list(node)):
+            for number, item in enumerate(_as_list(node), self.first.get(key, 0)):
                 one(item, number)
 
     def _add(self, short: str, section: str, key: str, node: Mapping) -> bool:
