@@ -15,8 +15,10 @@ import time
 import pytest
 
 import launcher.console
+import launcher.guest
 import launcher.machine
 import launcher.start
+import launcher.sync.guest
 from integration.conftest import installed
 from launcher import sync
 from launcher.errors import CommandError, LauncherError, LaunchError
@@ -294,6 +296,7 @@ def _public(kind: type) -> dict[str, inspect.Signature | None]:
     [
         (launcher.machine.Machine, sync.Machine),
         (launcher.console.Console, sync.Console),
+        (launcher.guest.Guest, launcher.sync.guest.Guest),
     ],
 )
 def test_the_face_without_asyncio_has_all_of_the_other(asynchronous, synchronous):

@@ -42,7 +42,8 @@ def render_standalone(plan: Plan, runtime: str) -> list[str]:
     """A command line for a reader or a script, without what only a launch can hold.
 
     The monitor is left out (append one), the launcher's console is the standard streams, a
-    second console goes nowhere, and a secret's descriptor is named but not open.
+    second console and the guest agent's port go nowhere, and a secret's descriptor is named but
+    not open.
     """
     argv = [plan.binary]
     streams_free = True
@@ -50,11 +51,12 @@ def render_standalone(plan: Plan, runtime: str) -> list[str]:
         held = [v.name for v in option.members.values() if isinstance(v, Descriptor)]
         if option.name.endswith("-chardev") and held:
             key = option.members["id"]
+            streams = streams_free and key != plan.agent
             argv += [
                 option.name,
-                f"stdio,id={key},signal=off" if streams_free else f"null,id={key}",
+                f"stdio,id={key},signal=off" if streams else f"null,id={key}",
             ]
-            streams_free = False
+            streams_free = streams_free and not streams
         else:
             argv += _words(option, {}, runtime)
     return [*argv, *plan.unplanned]

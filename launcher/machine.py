@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from launcher.begin import Started
     from launcher.console import Console
+    from launcher.guest import Guest
+    from launcher.guest.port import Port
     from launcher.migrate import Limits, Migration, Progress
     from launcher.monitor import Event, Events, Monitor
     from launcher.plan import Plan
@@ -32,7 +34,13 @@ class Machine:
         consoles: the launcher's own serial consoles, by chardev id.
     """
 
-    def __init__(self, started: Started, monitor: Monitor, consoles: dict[str, Console]) -> None:
+    def __init__(
+        self,
+        started: Started,
+        monitor: Monitor,
+        consoles: dict[str, Console],
+        agent: Port | None = None,
+    ) -> None:
         self.prepared = started.prepared
         self.plan: Plan = started.prepared.plan
         self.argv = started.argv
@@ -41,6 +49,8 @@ class Machine:
         self.monitor = monitor
         self.consoles = consoles
         self.report: Report | None = None
+        self._agent = agent
+        self._guest: Guest | None = None
         for console in consoles.values():
             console.explain = self.whereabouts
 
@@ -54,6 +64,16 @@ class Machine:
         if not self.consoles:
             raise LookupError(f"{self.plan.name} has no console; add `serial: console`")
         return next(iter(self.consoles.values()))
+
+    @property
+    def guest(self) -> Guest:
+        """Commands and files in the guest, over its agent or its serial console's shell."""
+        if self._guest is None:
+            from launcher.guest import reach
+
+            first = next(iter(self.consoles.values()), None)
+            self._guest = reach(self._agent, first, self.process.wait)
+        return self._guest
 
     async def qmp(
         self, command: str, arguments: Mapping[str, Any] | None = None, **more: Any
@@ -279,5 +299,7 @@ class Machine:
         finally:
             for console in self.consoles.values():
                 console.close()
+            if self._agent is not None:
+                self._agent.close()
             await self.monitor.close()
             self.resources.release()

@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("rejoin",),
     ("diagnose", "ends"),
     ("migrate",),
-    ("whereabouts", "snapshot"),
+    ("whereabouts", "snapshot", "guest"),
     ("begin", "machine"),
     ("start",),
     ("locking", "incoming", "encrypted"),

@@ -161,4 +161,6 @@ class Plan:
     verify: str
     powerdown_seconds: int
     consoles: tuple[str, ...] = ()
+    #: chardev of the guest agent's port; "" without one
+    agent: str = ""
     notes: tuple[str, ...] = ()

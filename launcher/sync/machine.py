@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from launcher.process import Process
     from launcher.report import Report
     from launcher.snapshot import Snapshot
+    from launcher.sync.guest import Guest
     from launcher.sync.thread import Caller
 
 
@@ -48,9 +49,13 @@ class Console:
         """Drop what is kept: from now on only what the guest writes from now on counts."""
         self._thread.do(self._inner.forget)
 
-    def listen(self, callback: Callable[[bytes], None]) -> None:
-        """Call `callback` with every piece of output from now on, in the launcher's thread."""
-        self._thread.do(self._inner.listen, callback)
+    def listen(self, callback: Callable[[bytes], None]) -> Callable[[], None]:
+        """Call `callback` with every piece of output from now on, in the launcher's thread.
+
+        Returns:
+            What ends that.
+        """
+        return self._thread.do(self._inner.listen, callback)
 
     def wait_for(self, pattern: str, timeout: float = 60.0) -> str:
         """Wait until the console shows `pattern`, a regular expression; returns what matched.
@@ -169,6 +174,13 @@ class Machine:
         """
         first = self.inner.console
         return next(c for c in self.consoles.values() if c._inner is first)
+
+    @property
+    def guest(self) -> Guest:
+        """Commands and files in the guest, over its agent or its serial console's shell."""
+        from launcher.sync.guest import Guest
+
+        return Guest(self.inner.guest, self._thread)
 
     def qmp(self, command: str, arguments: Mapping[str, Any] | None = None, **more: Any) -> Any:
         """Execute a QMP command: `machine.qmp("query-status")`.
