@@ -65,8 +65,8 @@ def render_standalone(plan: Plan, runtime: str) -> list[str]:
     """A command line for a reader or a script, without what only a launch can hold.
 
     The monitor is left out (append one), the launcher's console is the standard streams, a
-    second console goes nowhere, a secret's descriptor is named but not open, and a helper listens
-    in the runtime directory (`render_helper`).
+    second console and the guest agent's port go nowhere, a secret's descriptor is named but not
+    open, and a helper listens in the runtime directory (`render_helper`).
     """
     argv = [plan.binary]
     streams_free = True
@@ -81,11 +81,12 @@ def render_standalone(plan: Plan, runtime: str) -> list[str]:
             ]
         elif option.name.endswith("-chardev") and held:
             key = option.members["id"]
+            streams = streams_free and key != plan.agent
             argv += [
                 option.name,
-                f"stdio,id={key},signal=off" if streams_free else f"null,id={key}",
+                f"stdio,id={key},signal=off" if streams else f"null,id={key}",
             ]
-            streams_free = False
+            streams_free = streams_free and not streams
         else:
             argv += _words(option, {}, runtime)
     return [*argv, *plan.unplanned]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from launcher.begin import Started
     from launcher.console import Console
     from launcher.faults import Faults
+    from launcher.guest import Guest
+    from launcher.guest.port import Port
     from launcher.migrate import Limits, Migration, Progress
     from launcher.monitor import Monitor
     from launcher.report import Report
@@ -33,7 +35,13 @@ class Machine(Controls):
         consoles: the launcher's own serial consoles, by chardev id.
     """
 
-    def __init__(self, started: Started, monitor: Monitor, consoles: dict[str, Console]) -> None:
+    def __init__(
+        self,
+        started: Started,
+        monitor: Monitor,
+        consoles: dict[str, Console],
+        agent: Port | None = None,
+    ) -> None:
         super().__init__(started.prepared.plan, started.process, monitor)
         self.prepared = started.prepared
         self.argv = started.argv
@@ -43,6 +51,8 @@ class Machine(Controls):
         self.report: Report | None = None
         self.changing: Any = None  # the lock under which parts come and go
         self._started_with = parts(self.plan)
+        self._agent = agent
+        self._guest: Guest | None = None
         for console in consoles.values():
             console.explain = self.whereabouts
 
@@ -56,6 +66,16 @@ class Machine(Controls):
         if not self.consoles:
             raise LookupError(f"{self.plan.name} has no console; add `serial: console`")
         return next(iter(self.consoles.values()))
+
+    @property
+    def guest(self) -> Guest:
+        """Commands and files in the guest, over its agent or its serial console's shell."""
+        if self._guest is None:
+            from launcher.guest import reach
+
+            first = next(iter(self.consoles.values()), None)
+            self._guest = reach(self._agent, first, self.process.wait)
+        return self._guest
 
     async def plug(
         self,
@@ -313,5 +333,7 @@ class Machine(Controls):
         finally:
             for console in self.consoles.values():
                 console.close()
+            if self._agent is not None:
+                self._agent.close()
             await self.monitor.close()
             self.resources.release()

@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("rejoin",),
     ("diagnose", "ends"),
     ("migrate",),
-    ("whereabouts", "snapshot", "screen", "dump", "faults", "helpers"),
+    ("whereabouts", "snapshot", "screen", "dump", "faults", "helpers", "guest"),
     ("plug", "controls"),
     ("begin", "machine"),
     ("start",),

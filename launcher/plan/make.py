@@ -127,6 +127,7 @@ def make_plan(
         verify=profile.verify,
         powerdown_seconds=profile.powerdown_seconds if _hears_powerdown(profile) else 0,
         consoles=tuple(s.chardev for s in profile.serials if s.ours),
+        agent=profile.agent,
         notes=tuple(decider.notes),
         helpers=decide_helpers(profile),
     )

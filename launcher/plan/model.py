@@ -185,5 +185,7 @@ class Plan:
     verify: str
     powerdown_seconds: int
     consoles: tuple[str, ...] = ()
+    #: chardev of the guest agent's port; "" without one
+    agent: str = ""
     notes: tuple[str, ...] = ()
     helpers: tuple[Helper, ...] = ()

@@ -209,6 +209,7 @@ def _numa(decider: Decider) -> None:
 
 def _chardevs(decider: Decider) -> None:
     ours = {serial.chardev for serial in decider.profile.serials if serial.ours}
+    ours.add(decider.profile.agent)
     for key, node in decider.profile.chardevs.items():
         path = f"chardevs.{key}"
         members = decider.entry("chardev", key, node, path)

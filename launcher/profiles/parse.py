@@ -41,8 +41,8 @@ BOOT_PATHS = {"kernel", "initrd", "dtb", "firmware"}
 _NOT_FOR_DAEMON = (
     *("machine", "accel", "cpu", "smp", "memory", "boot", "devices", "audiodevs", "tpmdevs"),
     "tpm",
-    *("netdevs", "disk", "cdrom", "net", "serial", "numa", "migration", "display", "rtc"),
-    *("action", "run-with", "sandbox"),
+    *("netdevs", "disk", "cdrom", "net", "serial", "guest-agent", "numa", "migration", "display"),
+    *("rtc", "action", "run-with", "sandbox"),
 )
 #: A day: nobody waits longer for a guest to power down.
 _LONGEST = 86_400
@@ -136,6 +136,7 @@ def _build(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[Inpu
         nbd_server=_mapping_or_none(tree, "nbd-server", mistakes),
         numa=_mappings(tree.get("numa"), "numa", mistakes),
         serials=serials,
+        agent=shorts.agent,
         migration_capabilities=_scalars(parts.get("capabilities")),
         migration_parameters=_scalars(parts.get("parameters")),
         migration_properties=_scalars(parts.get("properties")),

@@ -56,6 +56,8 @@ class Profile:
     nbd_server: Mapping | None
     numa: tuple[Mapping, ...]
     serials: tuple[Serial, ...]
+    #: chardev of the guest agent's port, which the launcher reads; "" without one
+    agent: str
     migration_capabilities: dict[str, Node]
     migration_parameters: dict[str, Node]
     migration_properties: dict[str, Node]

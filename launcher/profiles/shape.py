@@ -53,6 +53,7 @@ _KEYS: tuple[tuple[str, str, str], ...] = (
     ("cdrom", "ShortList", "Short for a read-only block node and a CD drive."),
     ("net", "ShortList", "Short for a netdev and a virtio NIC."),
     ("serial", "ShortList", "Serial ports: `console` is the launcher's own, or a chardev."),
+    ("guest-agent", "bool", "Short for the virtio-serial port of qemu-guest-agent, read by us."),
     ("display", "str", "Value of -display; by default none."),
     ("rtc", "Node", "Real-time clock, keys as in -rtc."),
     ("action", "Action", "What QEMU does when the guest reboots, shuts down or panics."),

@@ -1,4 +1,4 @@
-"""The short forms (`memory`, `disk`, `cdrom`, `net`, `serial`, `tpm`), each visibly expanded.
+"""The short forms, `memory`, `disk`, `net` and so on, each with a visible expansion.
 
 Nothing else is invented: what a short form becomes is what a QEMU user would have written.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from launcher.errors import InputError
 from launcher.nodes import Mapping, Scalar, Sequence
 from launcher.profiles.shape import ID, ID_RULE
-from launcher.qapi import parse_size, said
+from launcher.qapi import parse_boolean, parse_size, said
 from launcher.qapi.check import size_hint
 
 TYPE_CHECKING = False
@@ -30,6 +30,9 @@ _SECTIONS = ("objects", "netdevs", "chardevs", "blockdevs", "devices", "tpmdevs"
 #: Versions of a TPM, and the device that shows one: the CRB interface is of TPM 2.0.
 _TPMS = {"2.0": "tpm-crb", "1.2": "tpm-tis"}
 
+#: Short forms that make one thing of a name that is given.
+_WITHOUT_ID = ("memory", "guest-agent")
+
 #: Keys of `net` that belong to the device, not to its backend.
 _NIC_KEYS = ("mac", "model")
 
@@ -37,7 +40,8 @@ _NIC_KEYS = ("mac", "model")
 class Expander:
     """Collects what the short forms of one profile become.
 
-    `sections` holds the new entries by section; `serials` the chardev ids of serial ports.
+    `sections` holds the new entries by section; `serials` the chardev ids of serial ports, and
+    `agent` that of the guest agent's.
 
     Args:
         root: the profile's tree.
@@ -53,6 +57,7 @@ class Expander:
         self.first = first or {}
         self.sections: dict[str, dict[str, Mapping]] = {name: {} for name in _SECTIONS}
         self.serials: list[tuple[str, Place, bool]] = []
+        self.agent = ""
         self.notes: list[tuple[str, Place, str]] = []
         self.memory: Mapping | None = None
         self.tpm: tuple[str, Scalar, str] | None = None
@@ -69,6 +74,7 @@ class Expander:
             ("net", self._net),
             ("serial", self._serial),
             ("tpm", self._tpm),
+            ("guest-agent", self._agent),
         ):
             node = self.root.get(key)
             if node is None:
@@ -87,7 +93,7 @@ class Expander:
             self._fail(
                 node.place,
                 f"{short} makes {section}.{key}, which exists already",
-                "give it another `id`" if short != "memory" else f"rename {section}.{key}",
+                f"rename {section}.{key}" if short in _WITHOUT_ID else "give it another `id`",
             )
             return False
         self.sections[section][key] = node
@@ -230,6 +236,23 @@ class Expander:
         self._add("serial", "chardevs", key, Mapping(backend, node.place, node.keys))
         self.serials.append((key, node.place, False))
 
+    def _agent(self, node: Node, number: int) -> None:
+        """The port on which qemu-guest-agent listens; its name is the agent's own default."""
+        if not isinstance(node, Scalar) or parse_boolean(node.text) is not True:
+            return  # no agent, or the shape's mistake
+        port = {
+            "driver": Scalar("virtserialport", node.place),
+            "bus": Scalar(f"{_AGENT}-bus.0", node.place),
+            "chardev": Scalar(_AGENT, node.place),
+            "name": Scalar("org.qemu.guest_agent.0", node.place),
+        }
+        bus = _map(node.place, driver=Scalar(self._virtio("serial"), node.place))
+        chardev = _map(node.place, backend=Scalar("socket", node.place))
+        if self._add("guest-agent", "chardevs", _AGENT, chardev):
+            self._add("guest-agent", "devices", f"{_AGENT}-bus", bus)
+            self._add("guest-agent", "devices", f"{_AGENT}-port", _map(node.place, **port))
+            self.agent = _AGENT
+
     def _tpm(self, node: Node, number: int) -> None:
         given = _map(node.place, state=node) if isinstance(node, Scalar) else node
         if number or not isinstance(given, Mapping):
@@ -282,6 +305,9 @@ class Expander:
         )
         return None
 
+
+#: The chardev of the guest agent, and how the ids of its devices begin.
+_AGENT = "guest-agent"
 
 #: What `memory` says to the machine; the rest is the backend's.
 _SIZES = ("size", "slots", "maxmem")

@@ -41,9 +41,13 @@ class Console:
         """Drop what is kept: from now on only what the guest writes from now on counts."""
         self._thread.do(self._inner.forget)
 
-    def listen(self, callback: Callable[[bytes], None]) -> None:
-        """Call `callback` with every piece of output from now on, in the launcher's thread."""
-        self._thread.do(self._inner.listen, callback)
+    def listen(self, callback: Callable[[bytes], None]) -> Callable[[], None]:
+        """Call `callback` with every piece of output from now on, in the launcher's thread.
+
+        Returns:
+            What ends that.
+        """
+        return self._thread.do(self._inner.listen, callback)
 
     def wait_for(self, pattern: str, timeout: float = 60.0) -> str:
         """Wait until the console shows `pattern`, a regular expression; returns what matched.

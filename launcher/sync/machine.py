@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from launcher.process import Process
     from launcher.report import Report
     from launcher.snapshot import Snapshot
+    from launcher.sync.guest import Guest
     from launcher.sync.thread import Caller
 
 
@@ -61,6 +62,13 @@ class Machine:
         """
         first = self.inner.console
         return next(c for c in self.consoles.values() if c._inner is first)
+
+    @property
+    def guest(self) -> Guest:
+        """Commands and files in the guest, over its agent or its serial console's shell."""
+        from launcher.sync.guest import Guest
+
+        return Guest(self.inner.guest, self._thread)
 
     def qmp(self, command: str, arguments: Mapping[str, Any] | None = None, **more: Any) -> Any:
         """Execute a QMP command: `machine.qmp("query-status")`.
