@@ -9,6 +9,7 @@ import pytest
 
 import launcher
 from integration.conftest import installed
+from integration.test_rig import run
 from launcher import sync
 from launcher.begin import begin
 from launcher.errors import InputError, LauncherError
@@ -18,7 +19,10 @@ from launcher.prepare import Request, load, prepare
 from launcher.rejoin import find, verify
 from launcher.start import start
 
+pytest_plugins = ("pytester",)
 pytestmark = pytest.mark.integration
+
+__all__ = ["run"]
 
 EMPTY = {"name": "t", "platform": "debian-12", "machine": "q35", "accel": "tcg", "memory": "64MiB"}
 SCSI = {"scsi0": {"driver": "virtio-scsi-pci"}}
@@ -163,6 +167,39 @@ def test_what_is_known_to_end_a_qemu_is_not_sent():
             )
         assert machine.qmp("query-iothreads") == []
         assert machine.changes == []
+
+
+IN_THE_RIG = """
+SCSI = {**EMPTY, "devices": {"scsi0": {"driver": "virtio-scsi-pci"}}}
+IO = {"io1": {"qom-type": "iothread"}}
+pids = []
+
+@pytest.mark.machine(SCSI)
+@pytest.mark.parametrize("n", range(3))
+def test_shared(module_machine, n):
+    pids.append(module_machine.process.pid)
+    assert module_machine.changes == []
+    module_machine.plug(objects=IO)
+    if n == 0:
+        module_machine.unplug("io1")  # as it was: the next one is restored
+
+def test_only_what_was_left_costs_a_boot():
+    assert (pids[0] == pids[1], pids[1] == pids[2]) == (True, False)
+
+@pytest.mark.machine({**SCSI, "devices": {**SCSI["devices"], "v": {"driver": "VGA"}}})
+async def test_asynchronous(machine):
+    assert (await machine.plug(objects=IO)).verdict == "match"
+    assert machine.changes == ["objects.io1"]
+    await machine.faults.nmi()
+    await machine.send_key("a")
+    assert (await machine.screendump()).startswith(b"\\x89PNG")
+    await machine.unplug("io1")
+    assert machine.changes == []
+"""
+
+
+def test_in_the_rig(run, qemu):
+    run(IN_THE_RIG, "--qemu", qemu.binary).assert_outcomes(passed=5)
 
 
 def test_without_asyncio(newest_qemu, tmp_path):
