@@ -168,8 +168,11 @@ def uses(profile: Profile) -> dict[Entry, set[Entry]]:
     backends = [machine, *(_text(node, "memdev") for node in profile.numa)]
     for name in backends:
         found.setdefault(("objects", name), set()).add(("machine", ""))
-    for serial in profile.serials:
-        found.setdefault(("chardevs", serial.chardev), set()).add(("serial", ""))
+    ours = [(serial.chardev, "serial") for serial in profile.serials]
+    if profile.agent:
+        ours.append((profile.agent, "guest-agent"))
+    for chardev, user in ours:
+        found.setdefault(("chardevs", chardev), set()).add((user, ""))
     return found
 
 

@@ -116,6 +116,14 @@ def test_who_uses_what():
     assert uses(whole)["blockdevs", "disk0"] == {("devices", "disk0-dev"), ("blockdevs", "q")}
 
 
+def test_the_agents_port_is_the_launchers():
+    found = uses(profile(BASE + "guest-agent: on\n"))
+    users = next(
+        who for (_, key), who in found.items() if key == profile(BASE + "guest-agent: on\n").agent
+    )
+    assert ("guest-agent", "") in users
+
+
 def test_who_uses_an_object_without_a_device():
     whole = added(
         objects={
