@@ -44,6 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("locking", "incoming", "encrypted"),
     ("rehearse", "saved"),
     ("speed", "sync", "agent"),
+    ("testing",),
     ("rig",),
     ("cli",),
     ("__init__", "__main__"),
