@@ -9,7 +9,6 @@ from launcher.agent.moves import source
 from launcher.agent.moves.destination import Destination
 from launcher.agent.moves.model import (
     COMMITTING,
-    KEPT,
     LOST,
     MOVED,
     ORDERS,
@@ -150,6 +149,6 @@ class Moves:
                 task = self._settling.pop(move.id, None)
                 if task is not None:
                     task.cancel()
-                self.journal.keep_move(replace(move, phase=KEPT))
+                self.journal.keep_move(replace(move, phase=LOST, result="taken back"))
         self.machines.own(replace(owned, phase="running", moving=""))
         log(f"{name}: taken back by force from {owned.moving}")
