@@ -122,7 +122,7 @@ class Moves:
         await self._destination.after_rejoin()
         for move in self.journal.moves(SOURCE):
             owned = self.machines.owned.get(move.machine)
-            ours = owned is not None and owned.uuid == move.uuid
+            ours = owned is not None and owned.move == move.id
             if move.phase not in OVER or (move.phase == MOVED and ours):
                 self.settle(move)
 
@@ -145,7 +145,7 @@ class Moves:
         if owned.phase != "unsettled":
             return
         for move in self.journal.moves(SOURCE):
-            if move.uuid == owned.uuid and move.phase in (COMMITTING, LOST):
+            if move.id == owned.move and move.phase in (COMMITTING, LOST):
                 task = self._settling.pop(move.id, None)
                 if task is not None:
                     task.cancel()

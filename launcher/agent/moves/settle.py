@@ -57,7 +57,7 @@ async def settle(moves: Moves, move: Move) -> None:
 
 async def _step(moves: Moves, move: Move) -> Move:
     owned = moves.machines.owned.get(move.machine)
-    gone = owned is None or owned.uuid != move.uuid
+    gone = owned is None or owned.move != move.id
     if move.phase == COMMITTING:
         if owned is not None and not gone and owned.phase != "unsettled":
             moves.machines.own(replace(owned, phase="unsettled"))
@@ -117,7 +117,7 @@ def _keep(moves: Moves, move: Move) -> Move:
 def _over(moves: Moves, move: Move, phase: str) -> Move:
     move = _keep(moves, replace(move, phase=phase))
     owned = moves.machines.owned.get(move.machine)
-    if owned is not None and owned.uuid == move.uuid:
+    if owned is not None and owned.move == move.id:
         left = {"phase": "running", "moving": ""} if phase == KEPT else {"phase": "unsettled"}
         moves.machines.own(replace(owned, **left))
         moves.machines.tell(move.machine, phase, {"to": move.peer})
