@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from launcher.begin import Started
+    from launcher.capabilities import Capabilities
     from launcher.console import Console
     from launcher.faults import Faults
     from launcher.guest import Guest
@@ -55,6 +56,21 @@ class Machine(Controls):
         self._guest: Guest | None = None
         for console in consoles.values():
             console.explain = self.whereabouts
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the binary can do."""
+        return self.prepared.capabilities
+
+    @property
+    def folder(self) -> str:
+        """Its runtime directory; empty when it has none."""
+        directory = self.resources.directory
+        return directory.path if directory is not None else ""
+
+    def said(self) -> list[str]:
+        """What QEMU said on stderr so far."""
+        return said(self.process, self.resources)
 
     @property
     def console(self) -> Console:
@@ -258,7 +274,7 @@ class Machine(Controls):
         self.report = judge(
             self.plan,
             seen,
-            said(self.process, self.resources),
+            self.said(),
             self.monitor.commands - commands,
             self.monitor.bytes_sent - sent,
             tuple(trouble.message for trouble in troubles if trouble is not None),
