@@ -15,8 +15,15 @@ from collections import OrderedDict
 from contextlib import suppress
 from functools import partial
 
-from launcher.agent import messages, topics
-from launcher.agent.broker import (
+from launcher.agent import messages
+from launcher.agent.journal import Entry, Journal
+from launcher.agent.machines import Machines
+from launcher.agent.outbox import Letter, Outbox
+from launcher.agent.policy import Policy, PolicyError
+from launcher.agent.telling import Telling, log
+from launcher.agent.verbs import execute, gather_facts
+from launcher.bus import topics
+from launcher.bus.broker import (
     Broker,
     MqttError,
     acknowledge,
@@ -25,12 +32,6 @@ from launcher.agent.broker import (
     subscribe_commands,
     thrown_out,
 )
-from launcher.agent.journal import Entry, Journal
-from launcher.agent.machines import Machines
-from launcher.agent.outbox import Letter, Outbox
-from launcher.agent.policy import Policy, PolicyError
-from launcher.agent.telling import Telling, log
-from launcher.agent.verbs import execute, gather_facts
 from launcher.errors import HostError, InputError, LauncherError, VerdictError
 from launcher.record import record, replace
 
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from launcher.agent.broker import Client, Message
     from launcher.agent.messages import Command
+    from launcher.bus.broker import Client, Message
 
 #: Effects at once, and commands that may wait; more are refused.
 SLOTS = 8

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from launcher import rejoin
 from launcher.agent.journal import Owned
 from launcher.agent.policy import PolicyError, check_binary, check_plan, check_request
-from launcher.agent.topics import check_id
+from launcher.bus.topics import check_id
 from launcher.errors import HostError, InputError, LauncherError
 from launcher.host.runtime import claim, list_machines
 from launcher.host.state import start_time

@@ -7,7 +7,7 @@ first and had to answer for it (CVE-2025-12748, CVE-2026-41648).
 
 from __future__ import annotations
 
-from launcher.agent.topics import ID_PATTERN, is_id
+from launcher.bus.topics import ID_PATTERN, is_id
 from launcher.errors import InputError
 from launcher.qapi import format_json, nearest
 from launcher.record import record

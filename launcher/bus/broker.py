@@ -1,4 +1,4 @@
-"""Where the broker is, and a session with it. The one importer of aiomqtt below this folder.
+"""Where the broker is, and a session with it. The one importer of aiomqtt.
 
 Three settings that no default has, each measured: TCP_NODELAY (else Nagle and delayed ACKs make a
 command and its answer 44 ms a way), acknowledging by hand (aiomqtt acknowledges what it has only
@@ -117,6 +117,7 @@ def make_client(
     will: tuple[str, bytes] | None = None,
     session: int = SESSION_SECONDS,
     by_hand: bool = True,
+    packet: int = MAXIMUM_PACKET,
 ) -> Client:
     """A session with a broker, to be entered; for one connection.
 
@@ -126,6 +127,7 @@ def make_client(
         will: topic and payload that the broker publishes, retained, when we are lost.
         session: seconds that it outlives its connection; 0 begins with a new one.
         by_hand: messages are acknowledged with `acknowledge` only.
+        packet: bytes of the largest that the broker may send.
 
     Raises:
         InputError: no broker's address, or a file that it names cannot be read.
@@ -155,7 +157,7 @@ def make_client(
             PacketTypes.CONNECT,
             SessionExpiryInterval=session,
             ReceiveMaximum=RECEIVE_MAXIMUM,
-            MaximumPacketSize=MAXIMUM_PACKET,
+            MaximumPacketSize=packet,
         ),
         max_inflight_messages=RECEIVE_MAXIMUM,
         **options,
