@@ -43,7 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("start",),
     ("locking", "incoming", "encrypted"),
     ("rehearse", "saved"),
-    ("speed", "sync", "agent"),
+    ("speed", "sync", "agent", "fleet"),
     ("rig",),
     ("cli",),
     ("__init__", "__main__"),
