@@ -43,7 +43,12 @@ class Started:
 
 
 def begin(
-    prepared: Prepared, *, named: bool = False, detached: bool = False, folder: str = ""
+    prepared: Prepared,
+    *,
+    named: bool = False,
+    detached: bool = False,
+    folder: str = "",
+    monitors: tuple[str, ...] = (),
 ) -> Started:
     """Acquire what the plan wants of the host, and spawn QEMU. Needs no loop.
 
@@ -54,6 +59,7 @@ def begin(
         folder: what to call the directory of a machine that does not claim its own name: both
             ends of a migration have one name and one UUID. By default it has a directory only
             where the profile asks for one.
+        monitors: names of further ones, `qmp-…`, that listen in the machine's directory.
 
     Raises:
         HostError: the name is held, or a resource cannot be had.
@@ -72,6 +78,7 @@ def begin(
     ]
     monitor = FdSource("listener", "qmp") if detached else FdSource("socketpair", "qmp")
     extra = [FdSource("listener", "qmp-control")] if named and not detached else []
+    extra += [FdSource("listener", name) for name in monitors]
     claimed = plan.name if named or detached else folder or None
     if claimed is None and runtime:
         claimed = f"{plan.name[:50]}-{plan.uuid[:8]}"

@@ -16,9 +16,31 @@ from launcher.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping
+    from typing import Any, Protocol
 
-    from launcher.machine import Machine
+    from launcher.console import Console
+    from launcher.monitor import Monitor
+
+    class Kept(Protocol):
+        """A machine, as far as it is kept and brought back."""
+
+        @property
+        def monitor(self) -> Monitor:
+            """Its QMP session."""
+            ...
+
+        @property
+        def consoles(self) -> dict[str, Console]:
+            """Its consoles that we read."""
+            ...
+
+        async def qmp(
+            self, command: str, arguments: Mapping[str, Any] | None = None, **more: Any
+        ) -> Any:
+            """Execute a QMP command."""
+            ...
+
 
 #: Seconds for a job, and for the state of a large machine.
 _JOB, _STATE = 30.0, 300.0
@@ -41,8 +63,12 @@ class Snapshot:
     running: bool
 
 
-async def snapshot(machine: Machine) -> Snapshot:
+async def snapshot(machine: Kept, tag: str = "") -> Snapshot:
     """Keep the machine as it is now; see `Machine.snapshot`.
+
+    Args:
+        machine: a machine, or one that was found again.
+        tag: QEMU's name of it; by default a number of this session.
 
     Raises:
         CommandError: QEMU cannot.
@@ -51,7 +77,7 @@ async def snapshot(machine: Machine) -> Snapshot:
     nodes = await _nodes(machine)
     if running:
         await machine.qmp("stop")
-    kept = Snapshot(f"launcher-{machine.monitor.commands}", nodes, running)
+    kept = Snapshot(tag or f"launcher-{machine.monitor.commands}", nodes, running)
     try:
         await _whole(machine, "snapshot-save", "savevm", kept)
     finally:
@@ -60,7 +86,7 @@ async def snapshot(machine: Machine) -> Snapshot:
     return kept
 
 
-async def restore(machine: Machine, kept: Snapshot) -> None:
+async def restore(machine: Kept, kept: Snapshot) -> None:
     """Go back to a snapshot; see `Machine.restore`.
 
     Raises:
@@ -74,7 +100,7 @@ async def restore(machine: Machine, kept: Snapshot) -> None:
         await machine.qmp("cont")
 
 
-async def _whole(machine: Machine, command: str, hmp: str, kept: Snapshot) -> None:
+async def _whole(machine: Kept, command: str, hmp: str, kept: Snapshot) -> None:
     """Save or load all of the machine.
 
     With capabilities of a migration switched off: a snapshot is a migration to QEMU's code, and
@@ -97,17 +123,17 @@ async def _whole(machine: Machine, command: str, hmp: str, kept: Snapshot) -> No
         await _switch(machine, on, state=True)
 
 
-async def _has(machine: Machine, command: str) -> bool:
+async def _has(machine: Kept, command: str) -> bool:
     return any(c["name"] == command for c in await machine.qmp("query-commands"))
 
 
-async def _switch(machine: Machine, names: list[str], *, state: bool) -> None:
+async def _switch(machine: Kept, names: list[str], *, state: bool) -> None:
     if names:
         capabilities = [{"capability": name, "state": state} for name in names]
         await machine.qmp("migrate-set-capabilities", capabilities=capabilities)
 
 
-async def _nodes(machine: Machine) -> tuple[str, ...]:
+async def _nodes(machine: Kept) -> tuple[str, ...]:
     """The nodes that take a snapshot; made before the first one."""
     names = {node["node-name"] for node in await machine.qmp("query-named-block-nodes")}
     if _RAM_NODE not in names:
@@ -120,20 +146,20 @@ async def _nodes(machine: Machine) -> tuple[str, ...]:
     return (_RAM_NODE, *(name for name in await _overlays(machine)))
 
 
-async def _overlays(machine: Machine) -> list[str]:
+async def _overlays(machine: Kept) -> list[str]:
     found = await machine.qmp("query-block")
     nodes = (device["inserted"]["node-name"] for device in found if device.get("inserted"))
     return [name for name in nodes if name.startswith(f"{_RAM_NODE}-")]
 
 
-async def _overlay(machine: Machine, node: str, size: int) -> None:
+async def _overlay(machine: Kept, node: str, size: int) -> None:
     name = f"{_RAM_NODE}-{node}"[:31]  # names of nodes have at most 31 characters (block.h)
     await _make_node(machine, name, size, {"backing": None})
     await machine.qmp("blockdev-snapshot", node=node, overlay=name)
 
 
 async def _make_node(
-    machine: Machine, name: str, size: int, more: dict[str, Any] | None = None
+    machine: Kept, name: str, size: int, more: dict[str, Any] | None = None
 ) -> None:
     """A qcow2 node in a memory file that only QEMU holds."""
     fd = os.memfd_create(name)
@@ -151,7 +177,7 @@ async def _make_node(
     )
 
 
-async def _job(machine: Machine, command: str, arguments: dict[str, Any], seconds: float) -> None:
+async def _job(machine: Kept, command: str, arguments: dict[str, Any], seconds: float) -> None:
     """Run a job to its end.
 
     Raises:

@@ -7,14 +7,15 @@ it receives commands, and sends everything else. Schemas are JSON Schema, draft 
 from __future__ import annotations
 
 from launcher.agent import shapes
-from launcher.agent.messages import MAX_CORRELATION, MAX_DEPTH, MAX_PAYLOAD, VERBS
+from launcher.agent.messages import MAX_CORRELATION, MAX_DEPTH, MAX_PAYLOAD
+from launcher.agent.vocabulary import VERBS
 from launcher.bus import topics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from launcher.agent.messages import Verb
+    from launcher.agent.vocabulary import Verb
 
     Json = dict[str, Any]
 
@@ -38,6 +39,14 @@ _TOLD: dict[str, tuple[tuple[str, ...], str, bool, str]] = {
         ("machines", "{machine}", "report"),
         *("report", True, "What was read back last; emptied when the machine is gone."),
     ),
+    "machineLock": (
+        ("machines", "{machine}", "lock"),
+        *("lock", True, "What the machine was started from; emptied when it is gone."),
+    ),
+    "machineConsole": (
+        ("machines", "{machine}", "console"),
+        *("", False, "What a guest writes, as it writes it, while `console` listens."),
+    ),
     "machineEvents": (
         ("machines", "{machine}", "events"),
         *("event", False, "What happened to a machine."),
@@ -46,10 +55,21 @@ _TOLD: dict[str, tuple[tuple[str, ...], str, bool, str]] = {
 _PARAMETERS = {
     "host": "The host's id.",
     "machine": "The machine's name.",
+    "pool": "Hosts that take each other's starts.",
+    "other": "The id of the host that speaks.",
+    "word": "What it says.",
     "client": "Who asks, an id; the broker's rules may bind you to your own.",
     "session": "An id of your own, another one for each session.",
 }
 _MQTT = "0.2.0"
+_BYTES = "application/octet-stream"
+_PEER = ("peer", "{other}", "{word}")
+_APART = "Between the agents of a migration; nothing here is for clients."
+_PEER_MESSAGE = {"name": "peer", "summary": _APART, "payload": {"type": "object"}}
+_POOL = (
+    "A `start` that one host of a pool does (a shared subscription). The same id sent again may "
+    "reach another host: look at machines before you send it again."
+)
 
 
 def document() -> Json:
@@ -73,11 +93,24 @@ def document() -> Json:
                 "description": "Yours; `mqtt` without TLS on a host's own loopback.",
             }
         },
-        "channels": {**_told_channels(), **_command_channels(), "reply": _reply_channel()},
-        "operations": {**_told_operations(), **_command_operations()},
+        "channels": {
+            **_told_channels(),
+            **_command_channels(),
+            "pool-start": _channel(topics.pool_topic("{pool}"), "start"),
+            "reply": _reply_channel(),
+            "peer": {
+                **_channel(topics.host_topic("{host}", *_PEER), "peer"),
+                "description": _APART,
+            },
+        },
+        "operations": {
+            **_told_operations(),
+            **_command_operations(),
+            "pool-start": _answered("start", "pool-start", _POOL),
+        },
         "components": {
             "parameters": {name: {"description": doc} for name, doc in _PARAMETERS.items()},
-            "messages": {**_told_messages(), **_command_messages()},
+            "messages": {**_told_messages(), **_command_messages(), "peer": _PEER_MESSAGE},
             "schemas": shapes.schemas(),
         },
     }
@@ -118,7 +151,11 @@ def _told_channels() -> Json:
 
 def _told_messages() -> Json:
     return {
-        name: {"name": name, "summary": doc, "payload": shapes.ref(schema)}
+        name: {
+            "name": name,
+            "summary": doc,
+            **({"payload": shapes.ref(schema)} if schema else {"contentType": _BYTES}),
+        }
         for name, (_levels, schema, _retain, doc) in _TOLD.items()
     }
 
@@ -182,19 +219,22 @@ def _command_messages() -> Json:
 
 
 def _command_operations() -> Json:
-    found = {}
-    for name, verb in VERBS.items():
-        operation = _operation("receive", verb.doc, f"command-{name}", name, retain=False)
-        operation["reply"] = {
+    return {name: _answered(name, f"command-{name}", verb.doc) for name, verb in VERBS.items()}
+
+
+def _answered(verb: str, channel: str, doc: str) -> Json:
+    """The operation of one verb on one channel, with where its answers go."""
+    return {
+        **_operation("receive", doc, channel, verb, retain=False),
+        "reply": {
             "address": {
                 "location": "$message.header#/responseTopic",
                 "description": "The MQTT 5 property ResponseTopic.",
             },
             "channel": _pointer("channels", "reply"),
-            "messages": [_pointer("channels", "reply", "messages", f"{name}-answer")],
-        }
-        found[name] = operation
-    return found
+            "messages": [_pointer("channels", "reply", "messages", f"{verb}-answer")],
+        },
+    }
 
 
 def document_yaml() -> str:

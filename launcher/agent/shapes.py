@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _TEXT: Json = {"type": "string"}
 _MAYBE: Json = {"type": ["string", "null"]}
 _COUNT: Json = {"type": "integer", "minimum": 0}
+_SWITCH: Json = {"type": "boolean"}
 _ANY: Json = {}
 ID: Json = {"type": "string", "pattern": ID_PATTERN}
 UUID: Json = {"type": "string", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}
@@ -47,7 +48,7 @@ def listed(item: Json) -> Json:
 
 _NULL: Json = {"type": "null"}
 _NUMBERS: Json = {"type": "object", "additionalProperties": _COUNT}
-_CHANGED: Json = thing({"name": ID, "changed": {"type": "boolean"}})
+_CHANGED: Json = thing({"name": ID, "changed": _SWITCH})
 _HEAD: Json = {
     "name": _TEXT,
     "qemu": thing({"binary": _TEXT, "version": _TEXT, "build": _TEXT}),
@@ -102,8 +103,9 @@ SCHEMAS: dict[str, Json] = {
             "wanted": {"enum": ["running", "paused"]},
             "actual": {
                 **_TEXT,
-                "description": "starting, running, paused, ended, or a word that is added later.",
+                "description": "running, paused, migrating, ended, or where it is on its way.",
             },
+            "moving": {**_MAYBE, "description": "The host that it goes to."},
             "pid": {"type": ["integer", "null"]},
             "profile": {**_MAYBE, "description": "Null for one that was sent whole."},
             "platform": _MAYBE,
@@ -167,7 +169,7 @@ SCHEMAS: dict[str, Json] = {
                 "source": _TEXT,
                 "type": {
                     **_TEXT,
-                    "pattern": r"^qemu-launcher\.(machine|command)\.[a-z][a-z-]*$",
+                    "pattern": r"^qemu-launcher\.(machine|command)\.(qmp\.[A-Z0-9_]+|[a-z][a-z-]*)$",
                 },
                 "time": {**_TEXT, "format": "date-time"},
                 "datacontenttype": {"const": "application/json"},
@@ -180,8 +182,8 @@ SCHEMAS: dict[str, Json] = {
 
 #: What `done` brings, by verb; a verb that is not here brings any JSON.
 RESULTS: dict[str, Json] = {
-    "start": {"allOf": [ref("state"), thing({"changed": {"type": "boolean"}})]},
-    "stop": thing({"name": ID, "changed": {"type": "boolean"}, "by": RUNG}),
+    "start": {"allOf": [ref("state"), thing({"changed": _SWITCH})]},
+    "stop": thing({"name": ID, "changed": _SWITCH, "by": RUNG}),
     "pause": _CHANGED,
     "resume": _CHANGED,
     "reset": _CHANGED,
@@ -192,11 +194,24 @@ RESULTS: dict[str, Json] = {
     ),
     "plan": ref("plan"),
     "lock": thing({"lock": ref("lock")}),
-    "adopt": {"allOf": [ref("state"), thing({"changed": {"type": "boolean"}})]},
+    "adopt": {"allOf": [ref("state"), thing({"changed": _SWITCH})]},
     "forget": _CHANGED,
     "facts": ref("facts"),
     "preflight": thing({"findings": listed(ref("finding")), "counts": _NUMBERS}),
-    "migrate": thing({"result": {"enum": ["completed"]}}),
+    "migrate": thing(
+        {"result": {"const": "completed"}, "name": ID, "from": ID, "to": ID, "tls": _SWITCH}
+    ),
+    "snapshot": thing({"name": ID, "tag": ID, "changed": _SWITCH, "tags": listed(ID)}),
+    "restore": thing({"name": ID, "tag": ID, "changed": _SWITCH}),
+    "screendump": thing(
+        {
+            "name": ID,
+            "width": _COUNT,
+            "height": _COUNT,
+            "png": {**_TEXT, "description": "A PNG in base64."},
+        }
+    ),
+    "console": thing({"name": ID, "text": _TEXT, "dropped": _COUNT}),
 }
 
 

@@ -180,6 +180,15 @@ async def subscribe_commands(client: Client, topic: str) -> None:
     await client.subscribe(topic, options=SubscribeOptions(qos=1, retainAsPublished=True))
 
 
+async def share_pool(client: Client, pool: str, topic: str) -> None:
+    """Take part in a shared subscription: of its members each message goes to one.
+
+    Raises:
+        MqttError: the connection ended.
+    """
+    await subscribe_commands(client, f"$share/{pool}/{topic}")
+
+
 def acknowledge(client: Client, message: Message) -> None:
     """Let the broker forget a message; of a connection that is gone this does nothing."""
     client._client.ack(message.mid, message.qos)

@@ -64,6 +64,13 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     add("--profiles", default="", metavar="DIR", help="the profiles that commands may name")
     add("--policy", default="", metavar="FILE", help="what others may start (docs/agent.md)")
     add("--state", default="", metavar="DIR", help="where the agent keeps its journal")
+    add(
+        "--pool",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="take starts that any host of this pool may take; may be repeated",
+    )
     add("--check", action="store_true", help="tell what the broker lets this agent do, and end")
     add_format(parser)
     parser.set_defaults(run=agent)
@@ -117,7 +124,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise InputError(f"there is no folder {options.profiles}", code="file")
     host = check_id(options.host_id or os.uname().nodename.lower().partition(".")[0], "a host's id")
     profiles = os.path.abspath(options.profiles) if options.profiles else ""
-    return Settings(broker, host, options.state or state_folder(), profiles, policy)
+    pools = tuple(check_id(pool, "a pool's id") for pool in options.pool)
+    return Settings(broker, host, options.state or state_folder(), profiles, policy, pools)
 
 
 def state_folder() -> str:

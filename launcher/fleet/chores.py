@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Commands at once; an agent has as many slots.
 _AT_ONCE = 8
 #: Codes after which it is not known where the guest is: nothing more is tried.
-_UNKNOWN = ("timeout", "lost", "offline", "interrupted", "internal")
+_UNKNOWN = ("timeout", "lost", "offline", "unsettled", "interrupted", "internal")
 
 
 @record

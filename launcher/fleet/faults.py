@@ -12,10 +12,21 @@ if TYPE_CHECKING:
 #: Codes by exit status (launcher.errors); all others are bad input, 2.
 _STATUSES = {
     1: ("mismatch", "error", "interrupted"),
-    3: ("qemu", "launch", "monitor", "command", "internal", "migration"),
+    3: ("qemu", "launch", "monitor", "command", "internal", "migration", "unsettled", "lost"),
     4: (
         *("host", "busy", "conflict", "room", "policy", "journal", "runability", "accel"),
-        *("output", "path", "tls", "missing", "timeout", "broker"),
+        *(
+            "output",
+            "path",
+            "tls",
+            "missing",
+            "timeout",
+            "broker",
+            "peer",
+            "silent",
+            "aborted",
+            "certificate",
+        ),
     ),
 }
 _STATUS_OF = {code: status for status, codes in _STATUSES.items() for code in codes}

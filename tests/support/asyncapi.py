@@ -69,5 +69,7 @@ class Book:
             names = list(channel["messages"])
             name = f"{verb}-answer" if verb else names[0]
             message = self.follow(channel["messages"][name]["$ref"])
+            if message.get("contentType") == "application/octet-stream":
+                return []
             return self.mistakes(message["payload"], json.loads(payload)) if payload else []
         return [f"no channel has the topic {topic}"]

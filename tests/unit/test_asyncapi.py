@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from launcher.agent.asyncapi import command_schema, document, document_yaml
-from launcher.agent.messages import VERBS, answer, read_command
+from launcher.agent.messages import answer, read_command
+from launcher.agent.vocabulary import VERBS
 from launcher.errors import HostError, InputError, VerdictError
 from tests.support.asyncapi import Book
 from tests.support.records import ROOT
