@@ -34,7 +34,10 @@ def make_host(broker: Broker, folder: str, host: str, release: str = "11.1") -> 
     policy = os.path.join(folder, "policy.yaml")
     folders = f"[{os.path.dirname(qemu)}, {os.path.dirname(os.path.realpath(qemu))}]"
     with open(policy, "w") as file:
-        file.write(f"binaries: {folders}\nmemory: 64MiB\ninline-profiles: on\n")
+        file.write(
+            f"binaries: {folders}\nmemory: 64MiB\ninline-profiles: on\n"
+            "migration-address: 127.0.0.1\nmigration-plaintext: on\n"
+        )
     agent = AgentProcess(broker, folder, host, policy, profiles)
     agent.environment["PATH"] = f"{os.path.dirname(qemu)}:{os.environ['PATH']}"
     agent.start()

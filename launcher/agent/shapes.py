@@ -46,6 +46,7 @@ def listed(item: Json) -> Json:
     return {"type": "array", "items": item}
 
 
+_EVENT = r"^qemu-launcher\.(machine|command)\.(qmp\.[A-Z0-9_]+|[a-z][a-z-]*)$"
 _NULL: Json = {"type": "null"}
 _NUMBERS: Json = {"type": "object", "additionalProperties": _COUNT}
 _CHANGED: Json = thing({"name": ID, "changed": _SWITCH})
@@ -169,7 +170,7 @@ SCHEMAS: dict[str, Json] = {
                 "source": _TEXT,
                 "type": {
                     **_TEXT,
-                    "pattern": r"^qemu-launcher\.(machine|command)\.(qmp\.[A-Z0-9_]+|[a-z][a-z-]*)$",
+                    "pattern": _EVENT,
                 },
                 "time": {**_TEXT, "format": "date-time"},
                 "datacontenttype": {"const": "application/json"},

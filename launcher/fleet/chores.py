@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Commands at once; an agent has as many slots.
 _AT_ONCE = 8
-#: Codes after which it is not known where the guest is: nothing more is tried.
+#: Codes of a migration after which it is not known where the guest is: nothing more is tried.
 _UNKNOWN = ("timeout", "lost", "offline", "unsettled", "interrupted", "internal")
 
 
@@ -169,9 +169,13 @@ async def _move(
     for to in dict.fromkeys(candidates):
         try:
             breaks = await breaks_of(fleet, host, machine, to)
-            if breaks and not force:
-                tried.append((to, breaks))
-                continue
+        except LauncherError as error:
+            tried.append((to, error))
+            continue
+        if breaks and not force:
+            tried.append((to, breaks))
+            continue
+        try:
             answer = await fleet.command(
                 *(host, "migrate"),
                 timeout=seconds,
