@@ -134,6 +134,25 @@ def test_by_the_document_alone_a_machine_is_started_verified_queried_and_stopped
     assert agent.machines() == {}
 
 
+def test_by_the_document_alone_a_machine_goes_to_another_host(book, broker, agent, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = make_host(broker, str(tmp_path / "other"), some_id())
+    try:
+        outsider = Outsider(book, broker, agent.host)
+        assert outsider.ask("start", profile="web")["status"] == "done"
+        found = outsider.ask("preflight", machine="web", to=other.host)
+        assert found["result"]["counts"]["breaks"] == 0
+        moved = outsider.ask("migrate", machine="web", to=other.host)
+        assert moved["result"]["result"] == "completed", moved
+        assert book.fits(book.value["components"]["messages"]["migrate-answer"]["payload"], moved)
+        assert agent.machines() == {}
+        there = Outsider(book, broker, other.host)
+        assert there.ask("query", machine="web")["result"]["status"] == "running"
+        assert there.ask("stop", machine="web", first="quit")["result"]["by"] == "quit"
+    finally:
+        other.close()
+
+
 def test_every_message_is_as_the_document_says(book, broker, agent, tmp_path):
     spy = Spy(broker, str(tmp_path))
     outsider = Outsider(book, broker, agent.host)
