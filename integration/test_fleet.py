@@ -209,6 +209,30 @@ def test_the_platform_of_a_fleet_is_that_of_its_facts(broker, hosts):
             stranger.publish(f"{ROOT}/hosts/old-host/{leaf}", b"", "-r")
 
 
+def test_watch_goes_on_when_the_broker_comes_back(tmp_path):
+    broker = Broker(str(tmp_path))
+    broker.start()
+    watching = subprocess.Popen(
+        fleet_words(broker, "watch", "--for", "60"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for number in range(4):
+            assert watching.stdout.readline().split()[1:] == ["broker", "connected"]
+            broker.kill()
+            assert watching.stdout.readline().split()[1:] == ["broker", "away"]
+            if number < 3:
+                broker.start()
+        assert watching.poll() is None
+    finally:
+        watching.kill()
+        said = watching.communicate()[1]
+        broker.close()
+    assert said == ""
+
+
 def test_watch_prints_a_line_for_each_change(broker, hosts):
     agent = hosts[0]
     watching = subprocess.Popen(

@@ -54,6 +54,7 @@ def test_a_host_is_emptied_as_far_as_the_named_hosts_take_its_machines(broker, m
     assert f"web: {newer.host} -> {older.host}" in done.stdout
     assert f"db: stays on {newer.host}" in done.stdout
     assert f"not to {older.host}: " in done.stdout
+    assert f"web -> {older.host}: completed, " in done.stderr
     assert set(newer.machines()) == {"db"}
     assert set(older.machines()) == {"web"}
     assert fleet_json(broker, "verify")["verdict"] == "match"

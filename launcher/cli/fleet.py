@@ -181,8 +181,26 @@ def fleet(options: argparse.Namespace) -> int:
     view = verb.VIEWS[options.what](options)
 
     async def work() -> int:
+        _hush()
         async with Fleet(broker, options.client, view, 10.0) as found:
             status: int = await verb.VERBS[options.what](found, options)
             return status
 
     return asyncio.run(work())
+
+
+def _hush() -> None:
+    """Let the MQTT library keep to itself that a connection ended: we tell it in our own words.
+
+    It logs that, and adds a socket to the loop that may be closed by then.
+    """
+    import asyncio
+    import logging
+
+    logging.getLogger("mqtt").setLevel(logging.CRITICAL)
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), OSError):
+            loop.default_exception_handler(context)
+
+    asyncio.get_running_loop().set_exception_handler(handle)

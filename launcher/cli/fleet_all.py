@@ -126,11 +126,11 @@ def _tell(host: str, one: Moved) -> None:
 
 
 def _progress(machine: str, to: str, answer: Answer) -> None:
-    from launcher.display import printable
-    from launcher.qapi import format_json
+    from launcher.cli.fleet_text import progress_text
 
-    if answer.result is not None:
-        note(printable(f"{machine} -> {to}: {format_json(answer.result)}"))
+    said = progress_text(answer.result)
+    if said:
+        note(f"{machine} -> {to}: {said}")
 
 
 VERBS: dict[str, Callable[[Fleet, argparse.Namespace], Awaitable[int]]] = {

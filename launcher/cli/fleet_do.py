@@ -185,7 +185,7 @@ async def migrate(fleet: Fleet, options: argparse.Namespace) -> int:
         raise InputError(words, hint="--force tries all the same", code="preflight")
     answer = await _ask(
         *(fleet, options, "migrate"),
-        progress=None if options.format == "json" else _progress,
+        progress=None if options.format == "json" else _progress(options),
         machine=options.machine,
         to=options.to,
         force=options.force or None,
@@ -198,13 +198,15 @@ async def migrate(fleet: Fleet, options: argparse.Namespace) -> int:
     )
 
 
-def _progress(answer: Answer) -> None:
-    from launcher.qapi import format_json
+def _progress(options: argparse.Namespace) -> Callable[[Answer], None]:
+    from launcher.cli.fleet_text import progress_text
 
-    if answer.result is not None:
-        from launcher.display import printable
+    def tell(answer: Answer) -> None:
+        said = progress_text(answer.result)
+        if said:
+            note(f"{options.machine} -> {options.to}: {said}")
 
-        note(printable(f"{answer.status}: {format_json(answer.result)}"))
+    return tell
 
 
 VERBS: dict[str, Callable[[Fleet, argparse.Namespace], Awaitable[int]]] = {

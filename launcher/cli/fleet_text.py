@@ -85,6 +85,16 @@ def wrong_row(host: str, machine: str, value: Mapping[str, Any]) -> tuple[str, .
     return (host, machine, name, *told)
 
 
+def progress_text(result: Any) -> str:
+    """How far a migration is, of what its agent tells of it; "" when it tells nothing."""
+    if not isinstance(result, dict) or not isinstance(result.get("transferred"), int):
+        return ""
+    total, rate = result.get("total"), result.get("rate")
+    of = f" of {_size(total)}" if isinstance(total, int) else ""
+    speed = f", {_size(rate)}/s" if isinstance(rate, int) and rate else ""
+    return f"{word(result.get('status'))}, {_size(result['transferred'])} sent{of}{speed}"
+
+
 def reason_json(what: LauncherError | Sequence[Any]) -> dict[str, Any]:
     """Why a candidate did not take a machine."""
     if isinstance(what, Exception):
