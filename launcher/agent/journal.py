@@ -92,6 +92,8 @@ class Owned:
     request: dict[str, Any] | None = None
     #: the host to which it is on its way, or from which
     moving: str = ""
+    #: its last migration: a guest may come back with the UUID with which it went
+    move: str = ""
 
 
 class Journal:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 from launcher import rejoin
 from launcher.agent.ends import Ends
@@ -24,7 +25,6 @@ from launcher.record import replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from typing import Any, Protocol
 
     from launcher.agent.journal import Journal
@@ -330,7 +330,8 @@ class Machines:
     def _watch(self, name: str, pid: int, child: Process | None = None) -> None:
         """See its end, and hear its events."""
         self._ends.watch(name, pid, child)
-        self._links.open(self.find(name))
+        with suppress(LauncherError):  # it has ended already, which is told
+            self._links.open(self.find(name))
 
     def _unwatch(self, name: str) -> None:
         self._ends.unwatch(name)
@@ -353,7 +354,7 @@ class Machines:
     @staticmethod
     def _clean(name: str) -> None:
         """Remove what a dead machine of ours left; never what lives or is held."""
-        with _quiet():
+        with suppress(HostError, InputError, OSError):
             claim(name).remove()
 
     def close(self) -> None:
@@ -361,9 +362,3 @@ class Machines:
         self._ends.close()
         self._links.close_all()
         self.planner.close()
-
-
-def _quiet() -> AbstractContextManager[Any]:
-    from contextlib import suppress
-
-    return suppress(HostError, InputError, OSError)

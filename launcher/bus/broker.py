@@ -8,8 +8,10 @@ send before that (else its queue grows without end).
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+from contextlib import suppress
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -187,6 +189,37 @@ async def share_pool(client: Client, pool: str, topic: str) -> None:
         MqttError: the connection ended.
     """
     await subscribe_commands(client, f"$share/{pool}/{topic}")
+
+
+async def try_publish(client: Client, topic: str, payload: bytes, seconds: float) -> int | None:
+    """Publish once, and tell what the broker says to it.
+
+    Returns:
+        The reason code of its PUBACK (MQTT 5, 3.4.2.1): 0x80 and above refuse; None: no answer.
+
+    Raises:
+        MqttError: the connection ended.
+    """
+    inner = client._client
+    codes: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+    usual: Any = inner.on_publish
+
+    def noted(one: Any, data: Any, mid: int, code: Any, more: Any) -> None:
+        codes.put_nowait((mid, code.value))
+        usual(one, data, mid, code, more)
+
+    inner.on_publish = noted
+    try:
+        number = inner.publish(topic, payload, qos=1).mid
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while True:
+                    mid, code = await codes.get()
+                    if mid == number:
+                        return code
+    finally:
+        inner.on_publish = usual
+    return None
 
 
 def acknowledge(client: Client, message: Message) -> None:

@@ -83,9 +83,12 @@ def reply_topic(client: str, session: str) -> str:
 
 
 def verb_of(topic: str, host: str) -> str | None:
-    """The verb of a command's topic, None when it is no such topic of this host."""
+    """The word where a command's topic has its verb, None when it is no such topic of this host.
+
+    It may be no verb at all: who sent it is told so.
+    """
     before, _, verb = topic.rpartition("/")
-    return verb if before == host_topic(host, "command") and is_id(verb) else None
+    return verb if before == host_topic(host, "command") and verb else None
 
 
 def may_answer(topic: str | None) -> bool:

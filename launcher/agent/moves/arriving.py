@@ -100,6 +100,7 @@ class Arriving:
             platform=prepared.plan.platform,
             request=body["request"],
             moving=self.move.peer,
+            move=self.move.id,
         )
         machine: Machine | None = None
         try:

@@ -151,7 +151,7 @@ class Destination:
         machines = self._moves.machines
         for move in self._moves.journal.moves(DESTINATION):
             owned = machines.owned.get(move.machine)
-            if owned is None or owned.uuid != move.uuid or owned.phase != "incoming":
+            if owned is None or owned.move != move.id or owned.phase != "incoming":
                 continue
             if move.phase == COMMITTED:
                 machines.own(replace(owned, phase="running", moving=""))
@@ -165,7 +165,7 @@ class Destination:
                 self._say(move.peer, ABORTED, move.id)
             elif move.phase == COMMITTED and move.result is None:
                 owned = moves.machines.owned.get(move.machine)
-                ours = owned is not None and owned.uuid == move.uuid
+                ours = owned is not None and owned.move == move.id
                 ran = False
                 if ours and move.ran:
                     with suppress(LauncherError):

@@ -9,7 +9,6 @@ from launcher.agent.moves import source
 from launcher.agent.moves.destination import Destination
 from launcher.agent.moves.model import (
     COMMITTING,
-    KEPT,
     LOST,
     MOVED,
     ORDERS,
@@ -123,7 +122,7 @@ class Moves:
         await self._destination.after_rejoin()
         for move in self.journal.moves(SOURCE):
             owned = self.machines.owned.get(move.machine)
-            ours = owned is not None and owned.uuid == move.uuid
+            ours = owned is not None and owned.move == move.id
             if move.phase not in OVER or (move.phase == MOVED and ours):
                 self.settle(move)
 
@@ -146,10 +145,10 @@ class Moves:
         if owned.phase != "unsettled":
             return
         for move in self.journal.moves(SOURCE):
-            if move.uuid == owned.uuid and move.phase in (COMMITTING, LOST):
+            if move.id == owned.move and move.phase in (COMMITTING, LOST):
                 task = self._settling.pop(move.id, None)
                 if task is not None:
                     task.cancel()
-                self.journal.keep_move(replace(move, phase=KEPT))
+                self.journal.keep_move(replace(move, phase=LOST, result="taken back"))
         self.machines.own(replace(owned, phase="running", moving=""))
         log(f"{name}: taken back by force from {owned.moving}")

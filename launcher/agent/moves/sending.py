@@ -281,7 +281,7 @@ async def end_here(moves: Moves, move: Move) -> None:
     """End our copy of a guest that runs at the other host."""
     machines = moves.machines
     owned = machines.owned.get(move.machine)
-    if owned is None or owned.uuid != move.uuid:
+    if owned is None or owned.move != move.id:
         return
     with suppress(InputError):
         await machines.end_quietly(move.machine, "quit")

@@ -47,23 +47,26 @@ async def settle(moves: Moves, move: Move) -> None:
         await end_here(moves, move)
         return
     while True:
+        before = move.phase
         move = await _step(moves, move)
         if move.phase in OVER:
             return
-        await asyncio.sleep(_PAUSE)
+        if move.phase == before:
+            await asyncio.sleep(_PAUSE)
 
 
 async def _step(moves: Moves, move: Move) -> Move:
     owned = moves.machines.owned.get(move.machine)
-    if owned is None or owned.uuid != move.uuid:
-        # It ended here, by a stop or a crash: whatever the other host does, nothing runs here.
-        moves.post.send(move.peer, ABORT, move.id)
-        return _over(moves, move, KEPT)
+    gone = owned is None or owned.move != move.id
     if move.phase == COMMITTING:
-        if owned.phase != "unsettled":
+        if owned is not None and not gone and owned.phase != "unsettled":
             moves.machines.own(replace(owned, phase="unsettled"))
             moves.machines.tell(move.machine, "unsettled", {"to": move.peer})
         return await _ask(moves, move)
+    if gone:
+        # It ended here, by a stop or a crash, and was not handed over.
+        moves.post.send(move.peer, ABORT, move.id)
+        return _over(moves, move, KEPT)
     with suppress(LauncherError):
         answer = await moves.post.ask(move.peer, ABORT, move.id, {}, VERDICTS, _ANSWER)
         if answer is not None and answer[0] in (COMMITTED, LOST):
@@ -83,7 +86,7 @@ async def _ask(moves: Moves, move: Move) -> Move:
         move = _keep(moves, replace(move, phase=MOVED, result={"name": move.machine, **result}))
         await end_here(moves, move)
     elif word == ABORTED:
-        move = await _go_on(moves, _keep(moves, replace(move, phase=SENDING)))
+        move = _keep(moves, replace(move, phase=SENDING))  # the next step lets it go on here
     elif word == LOST:
         move = _over(moves, move, LOST)
     return move
@@ -114,7 +117,7 @@ def _keep(moves: Moves, move: Move) -> Move:
 def _over(moves: Moves, move: Move, phase: str) -> Move:
     move = _keep(moves, replace(move, phase=phase))
     owned = moves.machines.owned.get(move.machine)
-    if owned is not None and owned.uuid == move.uuid:
+    if owned is not None and owned.move == move.id:
         left = {"phase": "running", "moving": ""} if phase == KEPT else {"phase": "unsettled"}
         moves.machines.own(replace(owned, **left))
         moves.machines.tell(move.machine, phase, {"to": move.peer})

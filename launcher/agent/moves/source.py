@@ -97,7 +97,7 @@ async def migrate(
         await _refuse_snapshots(source)
         sending = Sending(moves, move, source, tell)
         moves.journal.keep_move(move)
-        moves.machines.own(replace(owned, moving=peer))
+        moves.machines.own(replace(owned, moving=peer, move=move.id))
         try:
             await sending.agree(force)
             await sending.carry()
