@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from contextlib import suppress
+import sys
+from contextlib import asynccontextmanager, suppress
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -23,6 +24,7 @@ from launcher.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from typing import Any
 
 #: Seconds between two signs of life; a broker that is gone is noticed after twice that.
@@ -225,6 +227,40 @@ async def try_publish(client: Client, topic: str, payload: bytes, seconds: float
 def acknowledge(client: Client, message: Message) -> None:
     """Let the broker forget a message; of a connection that is gone this does nothing."""
     client._client.ack(message.mid, message.qos)
+
+
+@asynccontextmanager
+async def connected(client: Client) -> AsyncIterator[Client]:
+    """`async with client`, for a broker that may hang up before it has answered.
+
+    That is how one refuses a certificate: aiomqtt waits ten seconds for an answer then, and leaves
+    the socket to the garbage collector.
+
+    Raises:
+        MqttError: there is no connection.
+    """
+    entering = asyncio.ensure_future(client.__aenter__())
+    ending = asyncio.ensure_future(_hung_up(client))
+    try:
+        await asyncio.wait({entering, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not entering.done():
+            raise MqttError("the broker hung up")
+        await entering
+        try:
+            yield client
+        finally:
+            await client.__aexit__(*sys.exc_info())
+    finally:
+        for task in (entering, ending):
+            task.cancel()
+        client._client._sock_close()
+
+
+async def _hung_up(client: Client) -> None:
+    """Return once there was a socket, for which aiomqtt began a task, and is none."""
+    # Nobody tells: what aiomqtt would be told by is not set before it is connected.
+    while client._misc_task is None or client._client.socket() is not None:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
 
 
 def thrown_out(error: BaseException) -> bool:

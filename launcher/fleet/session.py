@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from launcher.bus.broker import MAXIMUM_PACKET, MqttError, acknowledge, make_client
+from launcher.bus.broker import MAXIMUM_PACKET, MqttError, acknowledge, connected, make_client
 from launcher.errors import HostError
 from launcher.fleet.looking import Looker
 
@@ -82,8 +82,7 @@ class Session:
             await task  # raises why
         if not done:
             await self.end()
-            words = f"{self.broker.url}: not everything came within {seconds:g} s"
-            raise HostError(words, code="broker")
+            raise _absent(self.broker, f"not everything came within {seconds:g} s")
 
     async def end(self) -> None:
         """Leave the broker."""
@@ -103,15 +102,16 @@ class Session:
         wait = _BACKOFF[0]
         name = f"qemu-launcher-fleet-{self._reply.rpartition('/')[2]}"
         while not self._ending:
+            client = make_client(self.broker, name, session=0, packet=_PACKET)
             try:
-                async with make_client(self.broker, name, session=0, packet=_PACKET) as client:
+                async with connected(client):
                     await self._serve_one(client)
             except (MqttError, BaseExceptionGroup) as error:
                 reason = _first(error)
                 if not isinstance(reason, MqttError):
                     raise reason from None
                 if not self._ready.is_set():
-                    raise HostError(f"{self.broker.url}: {reason}", code="broker") from None
+                    raise _absent(self.broker, str(reason)) from None
             # Not all desks at the same moment, when it was the broker that went.
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
             wait = min(wait * 2, _BACKOFF[1])
@@ -143,6 +143,12 @@ class Session:
                 self._take(message)
             finally:
                 acknowledge(client, message)
+
+
+def _absent(broker: Broker, words: str) -> HostError:
+    """The broker is not there for us. One that wants another certificate only hangs up."""
+    hint = "is it there, and does it let us in? --username, --password-file, --cert-file"
+    return HostError(f"{broker.url}: {words}", hint=hint, code="broker")
 
 
 def _first(error: BaseException) -> BaseException:
