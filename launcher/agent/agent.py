@@ -12,16 +12,6 @@ import random
 from contextlib import suppress
 from functools import partial
 
-from launcher.agent import topics
-from launcher.agent.broker import (
-    Broker,
-    MqttError,
-    acknowledge,
-    make_client,
-    share_pool,
-    subscribe_commands,
-    thrown_out,
-)
 from launcher.agent.commands import Commands
 from launcher.agent.host_facts import gather_facts
 from launcher.agent.journal import Journal
@@ -30,6 +20,16 @@ from launcher.agent.moves.moves import Moves
 from launcher.agent.outbox import Outbox
 from launcher.agent.policy import Policy
 from launcher.agent.telling import Telling, log
+from launcher.bus import topics
+from launcher.bus.broker import (
+    Broker,
+    MqttError,
+    acknowledge,
+    make_client,
+    share_pool,
+    subscribe_commands,
+    thrown_out,
+)
 from launcher.errors import HostError
 from launcher.record import record
 
@@ -37,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from launcher.agent.broker import Client, Message
+    from launcher.bus.broker import Client, Message
 
 #: Seconds: between two attempts to reach a broker, and for what is under way when we are ended.
 _BACKOFF = (0.1, 5.0)

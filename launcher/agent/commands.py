@@ -10,8 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict
 
-from launcher.agent import messages, topics
-from launcher.agent.broker import property_of
+from launcher.agent import messages
 from launcher.agent.journal import Entry
 from launcher.agent.links import Budget
 from launcher.agent.outbox import Letter
@@ -19,6 +18,8 @@ from launcher.agent.policy import PolicyError
 from launcher.agent.telling import log
 from launcher.agent.verbs import execute
 from launcher.agent.verbs.work import Work
+from launcher.bus import topics
+from launcher.bus.broker import property_of
 from launcher.errors import HostError, InputError, LauncherError, VerdictError
 from launcher.record import replace
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from launcher.agent.broker import Message
     from launcher.agent.journal import Journal
     from launcher.agent.machines import Machines
     from launcher.agent.messages import Command
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from launcher.agent.outbox import Outbox
     from launcher.agent.policy import Policy
     from launcher.agent.telling import Telling
+    from launcher.bus.broker import Message
 
 #: Effects at once, and commands that may wait; more are refused.
 SLOTS = 8

@@ -17,7 +17,7 @@ from launcher.agent.journal import Owned
 from launcher.agent.links import MONITOR, Links
 from launcher.agent.planning import Planner
 from launcher.agent.policy import PolicyError
-from launcher.agent.topics import check_id
+from launcher.bus.topics import check_id
 from launcher.errors import HostError, InputError, LauncherError
 from launcher.host.runtime import claim, list_machines
 from launcher.record import replace

@@ -7,8 +7,8 @@ first and had to answer for it (CVE-2025-12748, CVE-2026-41648).
 
 from __future__ import annotations
 
-from launcher.agent.topics import is_id
 from launcher.agent.vocabulary import VERBS as VERBS
+from launcher.bus.topics import is_id
 from launcher.errors import InputError
 from launcher.qapi import format_json, nearest
 from launcher.record import record

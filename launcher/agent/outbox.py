@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 
-from launcher.agent.broker import RECEIVE_MAXIMUM, Client, publish_properties
+from launcher.bus.broker import RECEIVE_MAXIMUM, Client, publish_properties
 from launcher.record import record
 
 TYPE_CHECKING = False

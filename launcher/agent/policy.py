@@ -11,7 +11,7 @@ import os
 from fnmatch import fnmatchcase
 
 from launcher.agent.rules import judge_option
-from launcher.agent.topics import is_id
+from launcher.bus.topics import is_id
 from launcher.errors import InputError
 from launcher.nodes import Scalar, Sequence
 from launcher.qapi import nearest, parse_size

@@ -12,8 +12,8 @@ import os
 import statistics
 import time
 
-from launcher.agent import topics
-from launcher.agent.broker import MqttError, make_client, try_publish
+from launcher.bus import topics
+from launcher.bus.broker import MqttError, make_client, try_publish
 from launcher.errors import HostError
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from launcher.agent.agent import Settings
-    from launcher.agent.broker import Client
+    from launcher.bus.broker import Client
 
 #: Seconds for a message that is to come, and for one that is not.
 _COMES, _STAYS = 5.0, 1.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from launcher.agent import topics
 from launcher.agent.outbox import Letter
+from launcher.bus import topics
 from launcher.qapi import format_json
 
 TYPE_CHECKING = False

@@ -6,7 +6,7 @@ other languages can be made.
 
 from __future__ import annotations
 
-from launcher.agent.topics import ID_PATTERN
+from launcher.bus.topics import ID_PATTERN
 from launcher.record import record
 
 TYPE_CHECKING = False

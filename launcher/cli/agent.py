@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from launcher.agent.agent import Agent, Settings
-    from launcher.agent.broker import Broker
+    from launcher.bus.broker import Broker
 
 
 def add_broker(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def broker_of(options: argparse.Namespace) -> Broker:
         hint = "--broker mqtt://HOST, or QEMU_LAUNCHER_BROKER in the environment"
         raise InputError("no broker is named", hint=hint, code="usage")
     try:
-        from launcher.agent.broker import Broker
+        from launcher.bus.broker import Broker
     except ImportError as error:
         raise HostError(
             f"{error.name} is not installed, and speaks to the broker",
@@ -113,7 +113,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     broker = broker_of(options)
     from launcher.agent.agent import Settings
     from launcher.agent.policy import Policy, parse_policy
-    from launcher.agent.topics import check_id
+    from launcher.bus.topics import check_id
 
     policy = Policy()
     if options.policy:

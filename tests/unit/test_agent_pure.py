@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from launcher.agent import messages, topics
+from launcher.agent import messages
 from launcher.agent.journal import Entry, Journal, Owned
 from launcher.agent.links import Budget
 from launcher.agent.moves.model import (
@@ -28,6 +28,7 @@ from launcher.agent.policy import (
     parse_policy,
 )
 from launcher.agent.rules import judge_option
+from launcher.bus import topics
 from launcher.errors import HostError, InputError
 from launcher.files import parse_yaml
 from launcher.plan import Option

@@ -21,7 +21,7 @@ from launcher.agent.moves.post import SOON, Post
 from launcher.agent.moves.settle import settle
 from launcher.agent.policy import PolicyError
 from launcher.agent.telling import log
-from launcher.agent.topics import is_id
+from launcher.bus.topics import is_id
 from launcher.errors import InputError
 from launcher.record import replace
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager, suppress
 
-from launcher.agent import topics
 from launcher.agent.moves.model import REFUSED
 from launcher.agent.outbox import Letter
+from launcher.bus import topics
 from launcher.errors import LauncherError
 from launcher.qapi import format_json
 

@@ -1,4 +1,4 @@
-"""Where the broker is, and a session with it. The one importer of aiomqtt below this folder.
+"""Where the broker is, and a session with it. The one importer of aiomqtt.
 
 Three settings that no default has, each measured: TCP_NODELAY (else Nagle and delayed ACKs make a
 command and its answer 44 ms a way), acknowledging by hand (aiomqtt acknowledges what it has only
@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from contextlib import suppress
+import sys
+from contextlib import asynccontextmanager, suppress
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -23,6 +24,7 @@ from launcher.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from typing import Any
 
 #: Seconds between two signs of life; a broker that is gone is noticed after twice that.
@@ -119,6 +121,7 @@ def make_client(
     will: tuple[str, bytes] | None = None,
     session: int = SESSION_SECONDS,
     by_hand: bool = True,
+    packet: int = MAXIMUM_PACKET,
 ) -> Client:
     """A session with a broker, to be entered; for one connection.
 
@@ -128,6 +131,7 @@ def make_client(
         will: topic and payload that the broker publishes, retained, when we are lost.
         session: seconds that it outlives its connection; 0 begins with a new one.
         by_hand: messages are acknowledged with `acknowledge` only.
+        packet: bytes of the largest that the broker may send.
 
     Raises:
         InputError: no broker's address, or a file that it names cannot be read.
@@ -157,7 +161,7 @@ def make_client(
             PacketTypes.CONNECT,
             SessionExpiryInterval=session,
             ReceiveMaximum=RECEIVE_MAXIMUM,
-            MaximumPacketSize=MAXIMUM_PACKET,
+            MaximumPacketSize=packet,
         ),
         max_inflight_messages=RECEIVE_MAXIMUM,
         **options,
@@ -223,6 +227,40 @@ async def try_publish(client: Client, topic: str, payload: bytes, seconds: float
 def acknowledge(client: Client, message: Message) -> None:
     """Let the broker forget a message; of a connection that is gone this does nothing."""
     client._client.ack(message.mid, message.qos)
+
+
+@asynccontextmanager
+async def connected(client: Client) -> AsyncIterator[Client]:
+    """`async with client`, for a broker that may hang up before it has answered.
+
+    That is how one refuses a certificate: aiomqtt waits ten seconds for an answer then, and leaves
+    the socket to the garbage collector.
+
+    Raises:
+        MqttError: there is no connection.
+    """
+    entering = asyncio.ensure_future(client.__aenter__())
+    ending = asyncio.ensure_future(_hung_up(client))
+    try:
+        await asyncio.wait({entering, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not entering.done():
+            raise MqttError("the broker hung up")
+        await entering
+        try:
+            yield client
+        finally:
+            await client.__aexit__(*sys.exc_info())
+    finally:
+        for task in (entering, ending):
+            task.cancel()
+        client._client._sock_close()
+
+
+async def _hung_up(client: Client) -> None:
+    """Return once there was a socket, for which aiomqtt began a task, and is none."""
+    # Nobody tells: what aiomqtt would be told by is not set before it is connected.
+    while client._misc_task is None or client._client.socket() is not None:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
 
 
 def thrown_out(error: BaseException) -> bool:
