@@ -21,11 +21,11 @@ ENDS = ("source", "destination", "both")
 _MORE = ("smp", "memory", "cpu", "numa", "boot", "uuid")
 _RULE = (
     *("source", "destination", "from", "to", "with", "given", "severity", "words", "then"),
-    *("cure", "ref"),
+    *("machine", "cure", "ref"),
 )
 
 _SECTIONS = (
-    *("properties", "harmless", "defaults", "blocked", "stateless", "facts", "offers"),
+    *("properties", "harmless", "defaults", "blocked", "stateless", "alike", "facts", "offers"),
     *("machines", "seats", "instances", "transports"),
 )
 
@@ -44,6 +44,7 @@ def read_rules(tree: Mapping) -> Rules:
         defaults={k: _defaults(reader, body) for k, body in _typed(reader, tree, "defaults")},
         blocked=_blocked(reader, tree),
         stateless=frozenset(_words(reader, tree, "stateless")),
+        alike={name: tuple(text.split()) for name, text in reader.pairs(tree, "alike")},
         facts=_facts(reader, tree),
         offers=tuple(_offers(reader, tree)),
         layouts=dict(_layouts(reader, tree)),
@@ -123,6 +124,7 @@ def _rule(reader: Reader, body: Mapping) -> Rule:
         then=reader.text(body, "then") or "",
         cures=cures,
         ref=reader.text(body, "ref") or "",
+        machines=_words(reader, body, "machine"),
     )
 
 

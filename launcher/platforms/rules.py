@@ -24,7 +24,8 @@ class Rule:
 
     `source` and `destination` are the values for which it holds (None: any); without either it
     holds for values that differ. `from_` and `to` are the releases of the two binaries. `agreed`
-    are capabilities that both ends have. With `given`, `on` and `off` stand for whether there is
+    are capabilities that both ends have, `machines` patterns of their machine types (empty: any).
+    With `given`, `on` and `off` stand for whether there is
     a value at all. `cures` are (end, value) pairs, all of them needed.
     """
 
@@ -39,6 +40,7 @@ class Rule:
     then: str
     cures: tuple[tuple[str, str], ...]
     ref: str
+    machines: tuple[str, ...] = ()
 
 
 @record
@@ -96,13 +98,17 @@ class Layout:
 
 @record
 class Rules:
-    """Everything that migration.yaml says. Types may end in `*`."""
+    """Everything that migration.yaml says. Types may end in `*`.
+
+    `alike` has, for a device's type, those that load its state although they are another device.
+    """
 
     properties: dict[tuple[str, str], dict[str, tuple[Rule, ...]]]
     harmless: dict[tuple[str, str], frozenset[str]]
     defaults: dict[tuple[str, str], dict[str, tuple[Default, ...]]]
     blocked: dict[tuple[str, str], tuple[Blocked, ...]]
     stateless: frozenset[str]
+    alike: dict[str, tuple[str, ...]]
     facts: dict[str, tuple[Fact, ...]]
     offers: tuple[Offer, ...]
     layouts: dict[str, Layout]

@@ -127,9 +127,8 @@ def _cpu_model(pair: Pair) -> Iterator[Finding]:
         what = f"the CPU is {models[0] or 'not set'} at the source and {models[1] or 'not set'} at"
         what += " the destination"
         yield pair.finding("cpu-model", what, models, subject=subject, cures=cures)
-        return
     yield from members_findings(pair, here, there)
-    if models[0] not in ("max", "host"):
+    if models[0] != models[1] or models[0] not in ("max", "host"):
         return
     flags = destination.cpu_flags
     gone = sorted((source.cpu_flags or frozenset()) - flags) if flags else []
