@@ -23,7 +23,7 @@ import pytest
 import launcher
 from integration.conftest import RELEASES, installed
 from launcher.begin import begin
-from launcher.errors import InputError, VerdictError
+from launcher.errors import InputError, LauncherError, VerdictError
 from launcher.host.runtime import list_machines
 from launcher.incoming import incoming
 from launcher.locks.model import HEAD
@@ -334,6 +334,31 @@ async def test_the_source_takes_its_disk_back_after_a_failure(guest, raw_image):
         await assert_at_source(source, destination)
         await source.console.write("echo written >/dev/vda && sync && echo it is there\n")
         await source.console.wait_for("it is there", 30)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "cpu"),
+    [
+        ("10.0", "5.2", "max"),
+        *([("7.2", "5.2", "max"), ("11.1", "5.2", "max"), ("7.2", "5.2", "Haswell")] * FULL),
+    ],
+)
+async def test_programs_die_of_instructions_that_went_away(guest, old, new, cpu):
+    """It loads, and the guest's own programs meet an invalid opcode; the cure keeps them alive."""
+    for features, result in ({"avx": "off"}, "continues"), ({}, "stopped"):
+        profile = profile_of(guest, cpu={"model": cpu, **features})
+        async with running(profile, old) as source:
+            destination = await waiting(source, profile, new)
+            try:
+                migration = await source.migrate(destination, limits=PATIENT, force=True)
+                broken = {f.property for f in migration.findings if f.severity == "breaks"}
+                assert broken == (set() if features else {"avx"})
+                with contextlib.suppress(LauncherError):
+                    await destination.console.wait_for(r"tick \d+\s+tick \d+\s", 5)
+                seen = follow(source.console.text, destination.console.text)
+                assert seen.verdict == result
+            finally:
+                await destination.close()
 
 
 # -- into a file, and out of it -------------------------------------------------------------------

@@ -74,9 +74,7 @@ def _asked(prepared: Prepared, side: Side, facts: Mapping[str, Any] | None) -> S
 
     kind = prepared.loaded.profile.machine.get("type")
     systems = _file_systems(prepared.plan, facts)
-    return replace(
-        side, asked=kind.text if isinstance(kind, Scalar) else "", file_systems=systems
-    )
+    return replace(side, asked=kind.text if isinstance(kind, Scalar) else "", file_systems=systems)
 
 
 def _file_systems(plan: Plan, facts: Mapping[str, Any] | None) -> dict[str, str] | None:

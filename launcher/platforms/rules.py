@@ -88,6 +88,19 @@ class Offer:
 
 
 @record
+class Emulated:
+    """CPU features that tcg has since a release, on the models that have them.
+
+    `code` is the kind of finding when they go away; patterns of models may end in a star.
+    """
+
+    features: tuple[str, ...]
+    since: Version
+    models: tuple[str, ...]
+    code: str
+
+
+@record
 class Layout:
     """Where a machine type puts things: its RAM block, its PCI root bus and first free slot."""
 
@@ -112,6 +125,7 @@ class Rules:
     facts: dict[str, tuple[Fact, ...]]
     offers: tuple[Offer, ...]
     layouts: dict[str, Layout]
+    emulated: tuple[Emulated, ...]
     seats: dict[str, str]
     instances: dict[str, Range]
     transports: dict[str, dict[str, tuple[Rule, ...]]]

@@ -175,7 +175,9 @@ def _other(pair: Pair, place: str, here: Entry, there: Entry) -> Finding:
     else:
         text = "give the devices of both ends in the same order"
         cures = (Cure("destination", text, *subject[:3]),)
-    code = "device-alike" if there.type in pair.know.rules.alike.get(here.type, ()) else "device-type"
+    code = (
+        "device-alike" if there.type in pair.know.rules.alike.get(here.type, ()) else "device-type"
+    )
     return pair.finding(code, what, (here.type, there.type), subject=subject, cures=cures)
 
 

@@ -263,12 +263,41 @@ def test_a_cpu_without_a_local_apic():
 def test_max_and_host_follow_release_and_host():
     def end(release: str, *flags: str) -> Side:
         facts = {"cpu": {"flags": " ".join(flags)}} if flags else None
-        return side(q35(cpu="max"), release, facts=facts)
+        return replace(side(q35(cpu="max"), release, facts=facts), accel="kvm")
 
     assert compare(end("7.2"), end("10.0"))["cpu-follows", "model"].severity == "risks"
     finding = compare(end("10.0", "avx", "sse"), end("10.0", "sse"))["cpu-follows", "model"]
     assert "lacks avx" in finding.message
     assert compare(end("10.0", "sse"), end("10.0", "sse")) == {}
+    many = compare(end("10.0", *"abcdefgh", "z"), end("10.0", "z"))["cpu-follows", "model"]
+    assert "lacks a, b, c, d, e, f and 2 more" in many.message
+
+
+@pytest.mark.parametrize(
+    ("cpu", "ends", "breaks_"),
+    [
+        ("max", ("10.0", "5.2"), True),
+        ("Haswell", ("7.2", "5.2"), True),
+        ({"model": "qemu64", "avx": "on"}, ("7.2", "5.2"), True),
+        ({"model": "max", "avx": "off"}, ("10.0", "5.2"), False),
+        ("max", ("10.0", "7.2"), False),
+        ("max", ("5.2", "10.0"), False),
+        ("Nehalem", ("10.0", "5.2"), False),
+    ],
+)
+def test_instructions_that_programs_chose(cpu, ends, breaks_):
+    sides = [side({"machine": "pc-q35-5.2", "memory": "64MiB", "cpu": cpu}, end) for end in ends]
+    found = compare(*sides)
+    assert (("cpu-programs", "avx") in found) is breaks_
+    if breaks_:
+        assert texts(found["cpu-programs", "avx"]) == ["cpu.avx: off at both ends"]
+    unknown = compare(*(replace(one, version=None) for one in sides))
+    assert ("cpu-programs", "avx") not in unknown
+
+
+def test_what_max_is_under_tcg():
+    found = compare(side(q35(cpu="max"), "10.0"), side(q35(cpu="max"), "7.2"))
+    assert "lacks cmpccxadd, fsrc" in found["cpu-follows", "model"].message
 
 
 def test_another_accelerator():
@@ -1038,6 +1067,7 @@ defaults: {machine: {"*": {x: [{qemu: {from: "9.0"}}]}}}
 blocked: {device: {nvme: [{qemu: {until: "1.0"}}, plain], other: plain}, more: plain}
 stateless: {}
 alike: {a: b c}
+tcg: [plain, {features: [x], since: nine, models: [m], code: c}]
 facts: {a: [{severity: risks, then: x, ref: y}, plain]}
 offers: {f: {code: x, since: nine}}
 machines: {pc: {ram: r, slot: x}}
