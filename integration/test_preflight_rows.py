@@ -168,7 +168,7 @@ def succeeds() -> list[Fine]:
         *(fine(f"less-{name}", more, {}) for name, more in extra.items()),
         *(fine(f"alike-{a}", kind(a), kind(b)) for kind, a, b in alike),
         fine("validate-uuid-alone", capable({}, "validate-uuid"), {}),
-        fine("store-global-state", {"migration": {"properties": {"store-global-state": "off"}}}, {}),
+        fine("runstate", {"migration": {"properties": {"store-global-state": "off"}}}, {}),
         fine("zero-pages-none", zero, capable({}, "multifd"), releases=("10.0", "7.2")),
         fine("file-shared", ram[0], ram[1], base={}),
         fine("file-private", ram[1], ram[0], releases=("7.2", "10.0"), base={}),

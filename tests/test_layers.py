@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("whereabouts", "snapshot"),
     ("begin", "machine"),
     ("start",),
-    ("locking", "incoming", "encrypted"),
+    ("locking", "incoming"),
     ("rehearse", "saved"),
     ("speed", "sync", "agent"),
     ("rig",),

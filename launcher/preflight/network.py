@@ -72,7 +72,7 @@ def _virtio_net(pair: Pair, here: Entry, there: Entry) -> Iterator[Finding]:
     headers = [_header(side, peer) for (side, _), peer in zip(ends, peers, strict=True)]
     subject = ("netdev", peers[0].type, peers[0].id, "vnet_hdr")
     if headers[1] and pair.destination.features.get(_HEADER) is False:
-        what = f"netdev {here.members['netdev']} has vnet_hdr=on, which the destination's kernel has not"
+        what = f"netdev {peers[0].id} has vnet_hdr=on, which the destination's kernel lacks"
         cures = (property_cure(subject, "both", "off"),)
         yield pair.finding("tap-start", what, (headers[0], True), subject=subject, cures=cures)
         return
