@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from launcher.begin import Started
+    from launcher.capabilities import Capabilities
     from launcher.console import Console
     from launcher.migrate import Limits, Migration, Progress
     from launcher.monitor import Event, Events, Monitor
@@ -43,6 +44,21 @@ class Machine:
         self.report: Report | None = None
         for console in consoles.values():
             console.explain = self.whereabouts
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the binary can do."""
+        return self.prepared.capabilities
+
+    @property
+    def folder(self) -> str:
+        """Its runtime directory; empty when it has none."""
+        directory = self.resources.directory
+        return directory.path if directory is not None else ""
+
+    def said(self) -> list[str]:
+        """What QEMU said on stderr so far."""
+        return said(self.process, self.resources)
 
     @property
     def console(self) -> Console:
@@ -160,7 +176,7 @@ class Machine:
         self.report = judge(
             self.plan,
             seen,
-            said(self.process, self.resources),
+            self.said(),
             self.monitor.commands - commands,
             self.monitor.bytes_sent - sent,
         )

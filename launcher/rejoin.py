@@ -8,15 +8,14 @@ from __future__ import annotations
 import os
 
 from launcher.errors import HostError, InputError, MonitorError, QEMUError
+from launcher.host.ending import Ending
 from launcher.host.runtime import adopt, list_machines
-from launcher.host.state import start_time
 from launcher.plan.kept import restore_plan
 from launcher.process import Deadlines
 from launcher.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import asyncio
     import socket
 
     from launcher.host.runtime import Machine
@@ -209,7 +208,7 @@ async def stop(machine: Machine, first: str = KINDLY) -> str:
     state = state_of(machine)
     plan = restore_plan(state.plan)
     assert machine.pid is not None
-    ended = _End(machine.pid, state.start_time if state.pid is not None else None)
+    ended = Ending(machine.pid, state.start_time if state.pid is not None else None)
     try:
         if ended.reached():
             return "exited"
@@ -230,76 +229,15 @@ async def stop(machine: Machine, first: str = KINDLY) -> str:
         ended.close()
 
 
-class _End:
-    """The end of a process that is no child of ours, seen through its pidfd."""
-
-    def __init__(self, pid: int, started: int | None) -> None:
-        self.pid = pid
-        self.fd = -1
-        try:
-            self.fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
-        # Only now does the pid stay its own: whoever had it before is told apart by its start.
-        if started is not None and start_time(pid) != started:
-            self.close()
-
-    def reached(self) -> bool:
-        if self.fd < 0:
-            return True
-        import select
-
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        return bool(poll.poll(0))
-
-    def signal(self, number: int) -> None:
-        """Send a signal, to this process or to nobody."""
-        import signal
-        from contextlib import suppress
-
-        if self.fd >= 0:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.fd, number)
-
-    async def within(self, seconds: float) -> bool:
-        """Whether it ends within that time."""
-        import asyncio
-        from contextlib import suppress
-
-        if self.reached():
-            return True
-        loop = asyncio.get_running_loop()
-        seen: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self.fd, _settle, seen)
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await seen
-        finally:
-            loop.remove_reader(self.fd)
-        return self.reached()
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-
-def _settle(seen: asyncio.Future[None]) -> None:
-    if not seen.done():
-        seen.set_result(None)
-
-
 async def _tell_launcher(
-    machine: Machine, holder: int, plan: Plan | None, first: str, ended: _End
+    machine: Machine, holder: int, plan: Plan | None, first: str, ended: Ending
 ) -> str:
     """Send the launcher of a foreground machine what a terminal would, and wait for both."""
     rungs = Deadlines()
     seconds = rungs.quit + rungs.term + rungs.kill + _CLEANING
     if first == KINDLY:
         seconds += plan.powerdown_seconds if plan else rungs.powerdown
-    launcher = _End(holder, None)
+    launcher = Ending(holder, None)
     try:
         launcher.signal(15 if first == KINDLY else 2)
         gone = await ended.within(seconds)
@@ -316,7 +254,7 @@ async def _tell_launcher(
     return "its launcher"
 
 
-async def _descend(machine: Machine, plan: Plan | None, first: str, ended: _End) -> str:
+async def _descend(machine: Machine, plan: Plan | None, first: str, ended: Ending) -> str:
     """The ladder, from `first` down to SIGKILL."""
     rungs = Deadlines()
     kindly = float(plan.powerdown_seconds) if plan else rungs.powerdown

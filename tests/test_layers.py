@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("probe", "verify"),
     ("prepare", "survey"),
     ("rejoin",),
-    ("diagnose", "ends"),
+    ("diagnose", "ends", "rejoined"),
     ("migrate",),
     ("whereabouts", "snapshot"),
     ("begin", "machine"),

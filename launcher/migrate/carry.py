@@ -13,14 +13,40 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from launcher.machine import Machine
-    from launcher.migrate.model import Limits, Progress
+    from types import TracebackType
+    from typing import Any, Protocol, Self
+
+    from launcher.migrate.model import End, Limits, Progress
     from launcher.migrate.transport import Transport
 
 #: Seconds for an end that has failed to say why, and end.
 _LAST_WORDS = 2.0
 #: Seconds between two notes about progress.
 _TELL = 0.2
+
+
+if TYPE_CHECKING:
+
+    class Watch(Protocol):
+        """What is known of a destination while it lasts: `Watched`, or word from another host."""
+
+        info: dict[str, Any]
+        answered: float
+
+        @property
+        def status(self) -> str: ...
+        @property
+        def ended(self) -> bool: ...
+        def words(self) -> tuple[str, ...]: ...
+        async def open(self, transport: Transport) -> None: ...
+        async def wait_end(self, seconds: float) -> None: ...
+        def __enter__(self) -> Self: ...
+        def __exit__(
+            self,
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            trace: TracebackType | None,
+        ) -> None: ...
 
 
 class Cancelled(LauncherError):
@@ -30,6 +56,14 @@ class Cancelled(LauncherError):
 class Carrying:
     """A stream on its way.
 
+    Args:
+        source: the end that runs the guest.
+        destination: the end that takes it; of another host, what makes a `Watch` of it, given the
+            event that is set at each news.
+        transport: what it travels through.
+        limits: how long it may take.
+        on_progress: called a few times a second.
+
     Attributes:
         here, there: the source and the destination.
         begun: the source was told to send.
@@ -38,8 +72,8 @@ class Carrying:
 
     def __init__(
         self,
-        source: Machine,
-        destination: Machine,
+        source: End,
+        destination: End | Callable[[asyncio.Event], Watch],
         transport: Transport,
         limits: Limits,
         on_progress: Callable[[Progress], None] | None,
@@ -52,7 +86,9 @@ class Carrying:
         self._news = asyncio.Event()
         self._watching = ExitStack()
         self.here = Watched(source, self._news)
-        self.there = Watched(destination, self._news)
+        self.there: Watch = (
+            destination(self._news) if callable(destination) else Watched(destination, self._news)
+        )
         self._released = False
         self._alone = ""
         self._over = False
@@ -72,12 +108,12 @@ class Carrying:
         self._watching.enter_context(self.there)
         self._began = self._moved_at = self._loop.time()
         if self.transport.live:
-            await self.transport.open_destination(self.there.machine)
+            await self.there.open(self.transport)
             await self._send()
         else:
             await self._send()
             await self._until(lambda: self.here.status == "completed")
-            await self.transport.open_destination(self.there.machine)
+            await self.there.open(self.transport)
         await self._until(self._is_carried)
 
     async def write(self) -> None:
@@ -99,7 +135,7 @@ class Carrying:
         """
         self._alone = "the guest could not be loaded"
         self._watching.enter_context(self.there)
-        await self.transport.open_destination(self.there.machine)
+        await self.there.open(self.transport)
         await self._until(lambda: self.there.status == "completed")
 
     def stop_watching(self) -> None:
@@ -188,10 +224,10 @@ class Carrying:
                 "raise migration.parameters.max-bandwidth or downtime-limit",
             )
 
-    async def _failed(self, words: str, ends: tuple[Watched, Watched]) -> MigrationError:
+    async def _failed(self, words: str, ends: tuple[Watch, Watch]) -> MigrationError:
         """The error, once the destination has had the time to say why."""
         if self.transport.live or self.there.status == "failed":
             with suppress(TimeoutError):
-                await self.there.machine.wait(_LAST_WORDS)
+                await self.there.wait_end(_LAST_WORDS)
         causes = [*ends[0].words(), *ends[1].words()]
         return MigrationError(f"{words}: {causes[0]}" if causes else words)

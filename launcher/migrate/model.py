@@ -7,11 +7,39 @@ from launcher.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Protocol
 
+    from launcher.capabilities import Capabilities
+    from launcher.monitor import Monitor
+    from launcher.plan import Plan
     from launcher.preflight import Finding
     from launcher.report import Report
+
+    class Ending(Protocol):
+        """A process, as far as its end matters; the code is negative for a signal."""
+
+        @property
+        def returncode(self) -> int | None: ...
+        def poll(self) -> int | None: ...
+        async def wait(self, timeout: float | None) -> int: ...  # noqa: ASYNC109
+
+    class End(Protocol):
+        """One side of a migration that this process reaches: `Machine`, or `Rejoined`."""
+
+        @property
+        def plan(self) -> Plan: ...
+        @property
+        def monitor(self) -> Monitor: ...
+        @property
+        def process(self) -> Ending: ...
+        @property
+        def argv(self) -> Sequence[str]: ...
+        @property
+        def capabilities(self) -> Capabilities: ...
+        @property
+        def folder(self) -> str: ...
+        def said(self) -> list[str]: ...
 
 
 @record

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from launcher.machine import Machine
     from launcher.migrate.model import Progress
+    from launcher.monitor import Monitor
     from launcher.preflight import Finding
     from launcher.report import Report
 
@@ -108,6 +109,35 @@ async def surely(work: Coroutine[Any, Any, Any]) -> None:
     task.result()
     if cancelled:
         raise asyncio.CancelledError
+
+
+async def let_go(monitor: Monitor, begun: bool, ran: bool, seconds: float) -> None:
+    """Wait until a source has let go of a migration that was given up; its guest runs as it did.
+
+    Args:
+        monitor: the source's.
+        begun: it was told to send.
+        ran: its guest ran.
+        seconds: how long that may take.
+
+    Raises:
+        TimeoutError: it took longer.
+        CommandError: QEMU will not go on (the destination holds its disks).
+        MonitorError: it does not answer.
+    """
+    async with asyncio.timeout(seconds):
+        while begun:
+            info = await monitor.execute("query-migrate", timeout=_SHORT)
+            if info.get("status", "none") in _OVER:
+                break
+            await asyncio.sleep(0.02)  # there is no event for the end of a cancellation
+        while True:
+            status = await monitor.execute("query-status", timeout=_SHORT)
+            if status["running"] or not ran:
+                break
+            if status["status"] in _CONTINUABLE:
+                await monitor.execute("cont", timeout=_SHORT)
+            await asyncio.sleep(0.02)
 
 
 class Refused(LauncherError):
@@ -273,20 +303,7 @@ class Move:
 
     async def _settle(self) -> None:
         """Wait until the source has let go of the migration; its guest runs as it did."""
-        monitor = self.source.monitor
-        async with asyncio.timeout(self.limits.undo):
-            while self.stream.begun:
-                info = await monitor.execute("query-migrate", timeout=_SHORT)
-                if info.get("status", "none") in _OVER:
-                    break
-                await asyncio.sleep(0.02)  # there is no event for the end of a cancellation
-            while True:
-                status = await monitor.execute("query-status", timeout=_SHORT)
-                if status["running"] or not self._ran:
-                    break
-                if status["status"] in _CONTINUABLE:
-                    await monitor.execute("cont", timeout=_SHORT)
-                await asyncio.sleep(0.02)
+        await let_go(self.source.monitor, self.stream.begun, self._ran, self.limits.undo)
         self._guest = "source"
 
     def outcome(self, result: str) -> Migration:

@@ -13,12 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from launcher.machine import Machine
-    from launcher.migrate.model import Limits, Progress
+    from launcher.migrate.model import End, Limits, Progress
 
 
 async def write_state(
-    source: Machine, path: str, limits: Limits, on_progress: Callable[[Progress], None] | None
+    source: End, path: str, limits: Limits, on_progress: Callable[[Progress], None] | None
 ) -> None:
     """Write the guest of `source` to a file. It is stopped then, and was not ended.
 
@@ -37,7 +36,7 @@ async def write_state(
                 await source.monitor.execute("migrate_cancel")
 
 
-async def load_state(destination: Machine, path: str, limits: Limits) -> None:
+async def load_state(destination: End, path: str, limits: Limits) -> None:
     """Load a file into a machine that waits. Its guest is paused then.
 
     Raises:

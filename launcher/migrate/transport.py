@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from launcher.capabilities import Capabilities
     from launcher.host.runtime import MachineDirectory
-    from launcher.machine import Machine
+    from launcher.migrate.model import End
 
 KINDS = ("unix", "tcp", "file", "fd")
 #: The name under which QEMU keeps a descriptor that it was given (QAPI: getfd).
@@ -122,7 +122,7 @@ class Transport:
         self._fds: list[int] = []
         self._files: list[str] = []
 
-    async def open_destination(self, destination: Machine) -> None:
+    async def open_destination(self, destination: End) -> None:
         """Let the destination listen, or load what is in the file.
 
         Raises:
@@ -133,7 +133,7 @@ class Transport:
         if self.via.kind == "tcp" and not self.via.port:
             self.via = Via("tcp", host=self.via.host, port=await _port(destination))
 
-    async def open_source(self, source: Machine) -> None:
+    async def open_source(self, source: End) -> None:
         """Let the source begin to send.
 
         Raises:
@@ -142,7 +142,7 @@ class Transport:
         await self._choose(source)
         await self._tell(source, "migrate", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
 
-    async def _choose(self, machine: Machine) -> None:
+    async def _choose(self, machine: End) -> None:
         """Make what the transport needs of the host, once."""
         if self.via.kind == "fd" and not self._fds:
             import socket
@@ -157,18 +157,19 @@ class Transport:
             handle, path = tempfile.mkstemp(prefix="qemu-launcher-", suffix=".migration")
             os.close(handle)
         else:
-            folder = machine.resources.directory
-            if folder is None:
+            folder = machine.folder
+            if not folder:
                 from launcher.host.runtime import claim
 
                 plan = machine.plan
-                folder = self._directory = claim(f"{plan.name[:40]}-{plan.uuid[:8]}-stream")
-            path = os.path.join(folder.path, "migration")
+                self._directory = claim(f"{plan.name[:40]}-{plan.uuid[:8]}-stream")
+                folder = self._directory.path
+            path = os.path.join(folder, "migration")
         self._files.append(path)
         self.via = Via(self.via.kind, path)
 
-    async def _tell(self, machine: Machine, command: str, flags: int) -> None:
-        capabilities, via = machine.prepared.capabilities, self.via
+    async def _tell(self, machine: End, command: str, flags: int) -> None:
+        capabilities, via = machine.capabilities, self.via
         if via.kind == "file" and not knows_file(capabilities):
             fd = _open(via.path, flags)
             try:
@@ -213,7 +214,7 @@ def _open(path: str, flags: int) -> int:
         raise InputError(f"{path} does not open: {error.strerror}", code="file") from error
 
 
-async def _port(destination: Machine) -> int:
+async def _port(destination: End) -> int:
     """The port on which the destination listens (QAPI: MigrationInfo socket-address, since 4.0)."""
     info = await destination.monitor.execute("query-migrate")
     for address in info.get("socket-address") or ():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from launcher.diagnose import said
 from launcher.display import printable
 from launcher.errors import CommandError, MonitorError
 from launcher.process import describe_exit, meaningful_lines
@@ -16,7 +15,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
-    from launcher.machine import Machine
+    from launcher.migrate.model import End
+    from launcher.migrate.transport import Transport
     from launcher.monitor import Event
 
 #: Seconds between two questions; an event is answered by the next one at once.
@@ -31,7 +31,7 @@ class Watched:
     Only one question is on its way at a time: an end that does not answer is not asked more.
 
     Args:
-        machine: the end.
+        machine: the end: a machine of ours, or one that was found again.
         news: set whenever something changed.
 
     Attributes:
@@ -39,7 +39,7 @@ class Watched:
         answered: when it came, in seconds of the loop's clock.
     """
 
-    def __init__(self, machine: Machine, news: asyncio.Event) -> None:
+    def __init__(self, machine: End, news: asyncio.Event) -> None:
         self.machine = machine
         self.info: dict[str, Any] = {}
         self.answered = asyncio.get_running_loop().time()
@@ -80,12 +80,27 @@ class Watched:
         if desc := self.info.get("error-desc"):
             found.append(str(desc))
         machine = self.machine
-        lines = said(machine.process, machine.resources)
-        found += [one.message for one in meaningful_lines(lines, machine.argv)]
+        found += [one.message for one in meaningful_lines(machine.said(), machine.argv)]
         code = machine.process.returncode
         if code is not None and code < 0:
             found.append(describe_exit(code))
         return tuple(dict.fromkeys(printable(one) for one in found))
+
+    async def open(self, transport: Transport) -> None:
+        """Let this end, which is the destination, listen or load.
+
+        Raises:
+            CommandError: QEMU refuses; MonitorError: it does not answer.
+        """
+        await transport.open_destination(self.machine)
+
+    async def wait_end(self, seconds: float) -> None:
+        """Wait until the process has ended.
+
+        Raises:
+            TimeoutError: it has not.
+        """
+        await self.machine.process.wait(seconds)
 
     def _heard(self, event: Event) -> None:
         if event.name == "MIGRATION":

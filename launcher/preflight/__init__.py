@@ -23,6 +23,7 @@ from launcher.preflight.obstacles import obstacle_findings
 from launcher.preflight.reading import side_of_facts, side_of_json, side_of_plan
 from launcher.preflight.seats import device_findings
 from launcher.preflight.side import Block, Side
+from launcher.preflight.wire import side_as_json, side_from_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ __all__ = [
     "explain",
     "findings_text",
     "preflight",
+    "side_as_json",
+    "side_from_json",
     "side_of_facts",
     "side_of_json",
     "side_of_lock",

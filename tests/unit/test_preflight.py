@@ -5,6 +5,7 @@ Whether QEMU agrees is in integration/test_preflight.py, where every one of thes
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cache
 
@@ -28,6 +29,8 @@ from launcher.preflight import (
     explain,
     findings_text,
     preflight,
+    side_as_json,
+    side_from_json,
     side_of_facts,
     side_of_json,
     side_of_lock,
@@ -1104,3 +1107,39 @@ def test_releases_decide_what_nobody_sets():
     assert not holds(Range(version), None)
     tables = [("x", "a*"), ("x", "ab"), ("x", "*"), ("y", "ab")]
     assert matching(tables, "x", "ab") == ["ab", "a*", "*"]
+
+
+# -- an end on its way to another host ------------------------------------------------------------
+
+
+def test_an_end_comes_back_from_json_as_it_was():
+    whole = q35("7.2", net="user", disk={"file": "/d.raw", "format": "raw"})
+    facts = {"kernel": "6.1.0", "cpu": {"flags": "sse avx"}, "features": {"tun-uso": None}}
+    known = {
+        "ram": {"pc.ram": Block(1, 2)},
+        "blockers": ("no",),
+        "told": {("migration-capability", "multifd"): "on"},
+    }
+    for one in (
+        side(whole, "11.1", facts=facts, **known),
+        side(MICROVM),
+        side(q35(), ram=None, version=None, machines=None, settings={}),
+    ):
+        assert side_from_json(json.loads(json.dumps(side_as_json(one))), "h2") == one
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"form": 0}, "another form"),
+        ({"entries": [["device"]]}, "cannot be read"),
+        ({"colour": "red"}, "cannot be read"),
+        ({"version": ["7.2", "x"]}, "cannot be read"),
+        ({"features": []}, "cannot be read"),
+    ],
+)
+def test_an_end_of_another_form_is_refused(change, words):
+    with pytest.raises(InputError, match=words):
+        side_from_json({**side_as_json(side(MICROVM)), **change}, "h2")
+    with pytest.raises(InputError, match="another form"):
+        side_from_json([], "h2")
