@@ -69,9 +69,14 @@ class Console:
         self.dropped += len(self._text)
         self._text = ""
 
-    def listen(self, callback: Callable[[bytes], None]) -> None:
-        """Call `callback` with every piece of output from now on, as the guest sent it."""
+    def listen(self, callback: Callable[[bytes], None]) -> Callable[[], None]:
+        """Call `callback` with every piece of output from now on, as the guest sent it.
+
+        Returns:
+            What ends that.
+        """
         self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
 
     def _read(self) -> None:
         try:
@@ -83,7 +88,7 @@ class Console:
         if not data:
             self.close()
             return
-        for callback in self._listeners:
+        for callback in tuple(self._listeners):
             callback(data)
         self._keep(self._decoder.decode(data))
         self._news.set()
