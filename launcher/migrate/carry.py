@@ -12,7 +12,6 @@ from launcher.migrate.watch import Watched
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
     from types import TracebackType
     from typing import Any, Protocol, Self
 
@@ -34,12 +33,27 @@ if TYPE_CHECKING:
         answered: float
 
         @property
-        def status(self) -> str: ...
+        def status(self) -> str:
+            """MigrationStatus; `none` before there is one."""
+            ...
+
         @property
-        def ended(self) -> bool: ...
-        def words(self) -> tuple[str, ...]: ...
-        async def open(self, transport: Transport) -> None: ...
-        async def wait_end(self, seconds: float) -> None: ...
+        def ended(self) -> bool:
+            """Whether it is gone."""
+            ...
+
+        def words(self) -> tuple[str, ...]:
+            """Why it failed."""
+            ...
+
+        async def open(self, transport: Transport) -> None:
+            """Have it listen, or load."""
+            ...
+
+        async def wait_end(self, seconds: float) -> None:
+            """Wait until it is gone; TimeoutError."""
+            ...
+
         def __enter__(self) -> Self: ...
         def __exit__(
             self,

@@ -20,26 +20,54 @@ if TYPE_CHECKING:
         """A process, as far as its end matters; the code is negative for a signal."""
 
         @property
-        def returncode(self) -> int | None: ...
-        def poll(self) -> int | None: ...
-        async def wait(self, timeout: float | None) -> int: ...  # noqa: ASYNC109
+        def returncode(self) -> int | None:
+            """None while it runs."""
+            ...
+
+        def poll(self) -> int | None:
+            """The returncode if it has ended; never waits."""
+            ...
+
+        async def wait(self, timeout: float | None) -> int:  # noqa: ASYNC109
+            """Wait until it has ended; TimeoutError."""
+            ...
 
     class End(Protocol):
         """One side of a migration that this process reaches: `Machine`, or `Rejoined`."""
 
         @property
-        def plan(self) -> Plan: ...
+        def plan(self) -> Plan:
+            """What was decided."""
+            ...
+
         @property
-        def monitor(self) -> Monitor: ...
+        def monitor(self) -> Monitor:
+            """Its QMP session."""
+            ...
+
         @property
-        def process(self) -> Ending: ...
+        def process(self) -> Ending:
+            """Its process."""
+            ...
+
         @property
-        def argv(self) -> Sequence[str]: ...
+        def argv(self) -> Sequence[str]:
+            """Its command line."""
+            ...
+
         @property
-        def capabilities(self) -> Capabilities: ...
+        def capabilities(self) -> Capabilities:
+            """What the binary can do."""
+            ...
+
         @property
-        def folder(self) -> str: ...
-        def said(self) -> list[str]: ...
+        def folder(self) -> str:
+            """Its runtime directory, empty for none."""
+            ...
+
+        def said(self) -> list[str]:
+            """What QEMU said on stderr."""
+            ...
 
 
 @record
