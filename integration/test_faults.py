@@ -163,6 +163,16 @@ async def test_a_guest_hears_of_a_memory_error(qemu, tmp_path):
         assert machine.events("RESET", since=mark).history == []
 
 
+async def test_a_clock_that_starts_elsewhere(qemu):
+    """All that QEMU lets one choose of it: its property can be read only."""
+    profile = {**EMPTY, "rtc": {"base": "2001-02-03T04:05:06"}}
+    async with launcher.launch(profile, qemu=qemu.binary) as machine:
+        clock = await machine.qmp("qom-get", path="/machine", property="rtc-time")
+        assert (clock["tm_year"], clock["tm_mon"], clock["tm_mday"]) == (101, 1, 3)
+        with pytest.raises(CommandError):
+            await machine.qmp("qom-set", path="/machine", property="rtc-time", value=clock)
+
+
 async def test_a_machine_check_without_a_guest_that_hears_it(newest_qemu):
     async with launcher.launch(EMPTY, qemu=newest_qemu.binary) as machine:
         mark = machine.events.mark()
