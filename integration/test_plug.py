@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 import launcher
@@ -147,6 +149,52 @@ async def test_what_qemu_refuses_leaves_nothing_behind(qemu):
         network = {"command-line": "info network"}
         assert "n1" not in await machine.qmp("human-monitor-command", network)
         assert machine.changes == []
+        assert (await machine.verify()).verdict == "match"
+
+
+async def test_the_storage_daemon_takes_parts_as_well(qemu):
+    profile = {"name": "t", "platform": "debian-12", "tool": "qemu-storage-daemon"}
+    async with launcher.launch(profile, qemu=qemu.storage_daemon) as machine:
+        more = {
+            "objects": {"io1": {"qom-type": "iothread"}, "lim": {"qom-type": "throttle-group"}},
+            "blockdevs": {"d1": {"driver": "throttle", "throttle-group": "lim", "file": DISK}},
+        }
+        if qemu.release == "5.2":
+            with pytest.raises(CommandError, match=r"objects\.io1: .* has not been found") as told:
+                await machine.plug(**more)
+            assert "at start only" in told.value.hint
+            return
+        report = await machine.plug(**more)
+        assert report.verdict == "match"
+        assert (await machine.verify()).verdict == "match"
+        await machine.unplug("d1", "io1")
+        assert await nodes(machine) == set()
+        assert machine.changes == []
+        with pytest.raises(InputError, match="qemu-storage-daemon has no devices"):
+            await machine.plug(devices={"d": {"driver": "virtio-rng-pci"}})
+
+
+async def test_several_at_once_wait_for_each_other(newest_qemu):
+    async with launcher.launch(READY, qemu=newest_qemu.binary) as machine:
+        names = [f"io{n}" for n in range(5)]
+        plugs = [machine.plug(objects={name: {"qom-type": "iothread"}}) for name in names]
+        assert {r.verdict for r in await asyncio.gather(*plugs)} == {"match"}
+        assert machine.changes == [f"objects.{name}" for name in names]
+        assert (await machine.verify()).verdict == "match"
+        await asyncio.gather(*(machine.unplug(name) for name in names))
+        assert machine.changes == []
+
+
+async def test_under_a_lock(newest_qemu, tmp_path):
+    """What the lock holds is kept; what it does not hold is planned without it."""
+    lock = str(tmp_path / "t.lock.yaml")
+    await launcher.lock(READY, qemu=newest_qemu.binary, output=lock)
+    async with launcher.launch(READY, qemu=newest_qemu.binary, locked=lock) as machine:
+        report = await machine.plug(objects={"io1": {"qom-type": "iothread"}})
+        assert report.verdict == "match"
+        origins = {str(j.value.origin) for j in report.judged}
+        assert origins == {"platform debian-12"}
+        assert any(str(j.value.origin).startswith("lock ") for j in machine.report.judged)
         assert (await machine.verify()).verdict == "match"
 
 
