@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -40,6 +41,9 @@ async def test_objects_come_with_what_the_platform_pins_and_go(qemu):
         assert str(judged["io1", "poll-max-ns"].value.origin) == "platform debian-12"
         assert [t["id"] for t in await machine.qmp("query-iothreads")] == ["io1"]
         assert machine.changes == ["objects.io1"]
+        # The machine's own report has them, before anybody asks again.
+        assert values(machine.report, "object")["io1", "poll-max-ns"].verdict == "match"
+        assert machine.report.plan is machine.plan
         assert (await machine.verify()).verdict == "match"
         assert ("io1", "poll-max-ns") in values(machine.report, "object")
         path = {"path": "/objects/io1", "property": "poll-max-ns"}
@@ -240,6 +244,7 @@ CHARDEVS = {
         "wait": False,
         "telnet": True,
     },
+    "cli0": {"backend": "socket", "path": "DIR/listening", "delay": False},
     "log0": {"backend": "null", "logfile": "DIR/log0", "logappend": True},
     "vc0": {"backend": "vc", "cols": 80, "rows": 25},
 }
@@ -261,6 +266,9 @@ async def test_chardevs_have_the_words_of_the_command_line(qemu, tmp_path):
             if c["label"] in chardevs
         }
 
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "listening"))
+    listening.listen(4)
     async with launcher.launch({**EMPTY, "chardevs": chardevs}, qemu=qemu.binary) as machine:
         expected = await shown(machine)
     for name in ("unix0", "file0"):
@@ -271,6 +279,7 @@ async def test_chardevs_have_the_words_of_the_command_line(qemu, tmp_path):
         assert len(expected) == len(chardevs)
         await machine.unplug(*chardevs)
         assert await shown(machine) == {}
+    listening.close()
 
 
 @pytest.fixture
@@ -345,11 +354,25 @@ async def test_a_guest_refuses_to_give_memory_back(linux, release):
         assert (await machine.verify()).verdict == "match"
 
 
+async def _gone(machine, device: str) -> int:
+    """Have QEMU remove a device behind our back; the event before."""
+    await asyncio.sleep(0)  # what was begun sends its command first
+    mark = machine.events.mark()
+    await machine.qmp("device_del", id=device)
+    return mark
+
+
 async def test_a_guest_that_does_not_take_part(qemu):
     async with launcher.launch(READY, qemu=qemu.binary) as machine:
         await machine.plug(devices={"r1": {"driver": "virtio-rng-pci", "bus": "rp1"}})
+        scsi = {"driver": "scsi-hd", "drive": "d1", "bus": "scsi0.0"}
+        await machine.plug(blockdevs={"d1": DISK}, devices={"sd1": scsi})
+        unplugging = asyncio.ensure_future(machine.unplug("r1", timeout=0.5))
+        # Another one that goes meanwhile is not the one.
+        await machine.wait_event("DEVICE_DELETED", timeout=20, since=await _gone(machine, "sd1"))
         with pytest.raises(LauncherError, match=r"did not let go of r1 within 0\.5 s") as told:
-            await machine.unplug("r1", timeout=0.5)
+            await unplugging
+        await machine.unplug("sd1")
         assert told.value.code == "unplug"
         assert "the guest must take part" in told.value.hint
         assert "runstate: running" in told.value.evidence["guest"]
