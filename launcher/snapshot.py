@@ -64,13 +64,13 @@ class Snapshot:
         tag: QEMU's name of it.
         nodes: the block nodes that have a part of it, the one with the RAM first.
         running: whether the guest ran.
-        parts: what the machine had then that can be plugged and unplugged.
+        parts: what the machine had then that can be plugged and unplugged; None is not known.
     """
 
     tag: str
     nodes: tuple[str, ...]
     running: bool
-    parts: frozenset[str] = frozenset()
+    parts: frozenset[str] | None = None
 
 
 async def snapshot(machine: Kept, tag: str = "") -> Snapshot:
@@ -104,7 +104,8 @@ async def restore(machine: Kept, kept: Snapshot) -> None:
         CommandError: QEMU could not.
         InputError: the machine has not the same parts as then.
     """
-    other = kept.parts ^ parts(machine.plan)
+    had = parts(machine.plan)
+    other = had ^ (had if kept.parts is None else kept.parts)
     if other:
         # QEMU would load what it finds, and leave the rest as it is.
         raise InputError(
