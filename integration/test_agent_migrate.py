@@ -44,7 +44,7 @@ class Pair:
     """Two agents with one profile, `web`, each as its own QEMU release has it."""
 
     def __init__(self, broker, folder, guest, releases=("11.1", "11.1"), **more) -> None:
-        self.broker, self.uuid = broker, ""
+        self.broker, self.uuid, self.network = broker, "", more.get("network")
         mark = uuid.uuid4().hex[:8]
         self.names = [f"a{mark}", f"b{mark}"]
         self.agents, self.strangers = [], []
@@ -248,13 +248,20 @@ def decisions(agent: AgentProcess) -> dict[str, str]:
         return dict(base.execute("SELECT id, phase FROM move"))
 
 
-VICTIMS = ("source", "destination", "source QEMU", "destination QEMU", "broker")
+#: A cable that is pulled for longer than a destination waits takes a minute a round.
+VICTIMS = ("source", "destination", "broker", "source QEMU", "destination QEMU")
+VICTIMS += ("destination's cable", "source's cable") if FULL else ()
 
 
 def kill_one(pair: Pair, victim: str, here: int) -> None:
     """End something as a power cut would, and start again what starts again by itself."""
     there = 1 - here
-    if victim == "broker":
+    if victim.endswith("cable"):
+        end = there if victim.startswith("destination") else here
+        pair.network.plug(end, False)
+        time.sleep(27)  # it is gone for longer than either side waits, and that is the point
+        pair.network.plug(end, True)
+    elif victim == "broker":
         pair.broker.kill()
         pair.broker.start()
     elif victim in ("source", "destination"):
@@ -271,14 +278,12 @@ def kill_one(pair: Pair, victim: str, here: int) -> None:
 
 
 @pytest.mark.timeout(3600 if FULL else 600)
-def test_whatever_is_killed_at_whatever_moment_one_copy_runs(tmp_path, make_pair, guest):
-    """Agents, QEMUs and the broker, each killed with -9 while a guest is on its way."""
-    rounds = 100 if FULL else 5
-    folder = tmp_path / "own-broker"
-    folder.mkdir()
-    broker = Broker(str(folder))
+def test_whatever_is_killed_at_whatever_moment_one_copy_runs(tmp_path, network, guest):
+    """Agents, QEMUs and the broker, each killed with -9 while a guest is on its way; and cables."""
+    rounds = 140 if FULL else 3
+    broker = Broker(str(_folder(tmp_path, "own-broker")), prefix=network.middle, address=BROKER)
     broker.start()
-    pair = Pair(broker, tmp_path, guest, bandwidth="24MiB")
+    pair = Pair(broker, tmp_path, guest, bandwidth="24MiB", network=network)
     moments = random.Random(6)
     came = collections.Counter()
     try:
