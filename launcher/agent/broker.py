@@ -119,6 +119,7 @@ def make_client(
     will: tuple[str, bytes] | None = None,
     session: int = SESSION_SECONDS,
     by_hand: bool = True,
+    seconds: float = 10.0,
 ) -> Client:
     """A session with a broker, to be entered; for one connection.
 
@@ -128,6 +129,7 @@ def make_client(
         will: topic and payload that the broker publishes, retained, when we are lost.
         session: seconds that it outlives its connection; 0 begins with a new one.
         by_hand: messages are acknowledged with `acknowledge` only.
+        seconds: until the broker must have let us in, and answered each thing we say.
 
     Raises:
         InputError: no broker's address, or a file that it names cannot be read.
@@ -153,6 +155,7 @@ def make_client(
         protocol=aiomqtt.ProtocolVersion.V5,
         keepalive=KEEPALIVE,
         clean_start=session == 0,
+        timeout=seconds,
         properties=properties(
             PacketTypes.CONNECT,
             SessionExpiryInterval=session,
