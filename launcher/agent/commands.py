@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from launcher.agent.journal import Journal
     from launcher.agent.machines import Machines
+    from launcher.agent.metrics import Figures
     from launcher.agent.messages import Command
     from launcher.agent.moves.moves import Moves
     from launcher.agent.outbox import Outbox
@@ -59,6 +60,7 @@ class Commands:
         outbox: where answers go.
         telling: where events go.
         start: begins work that goes on by itself.
+        figures: what is counted of them.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Commands:
         outbox: Outbox,
         telling: Telling,
         start: Callable[[Any], asyncio.Task[Any]],
+        figures: Figures,
     ) -> None:
         self.policy = policy
         self.journal = journal
@@ -79,7 +82,8 @@ class Commands:
         self.lanes: dict[str, asyncio.Task[None]] = {}
         self._telling = telling
         self._start = start
-        self._waiting = 0
+        self._figures = figures
+        self.waiting = 0
         self._slots = asyncio.Semaphore(SLOTS), asyncio.Semaphore(SLOTS)
         self._recent: OrderedDict[str, Entry] = OrderedDict()
         rate = float(policy.commands_per_second)
@@ -145,7 +149,7 @@ class Commands:
         if known is not None:
             self._repeat(known, entry)
             return False
-        if self._waiting >= WAITING:
+        if self.waiting >= WAITING:
             words = f"{WAITING} commands wait already"
             self._refuse(entry, InputError(words, hint="send it again later", code="busy"))
             return False
@@ -177,6 +181,7 @@ class Commands:
     def _refuse(self, entry: Entry, error: LauncherError) -> None:
         number = entry.command.id or None
         self._answer(entry, messages.answer(number, messages.REFUSED, error=error))
+        self._figures.refused(entry.command.verb, error.code)
         log(f"refused {entry.command.verb}: {error.code}: {error}")
         data = {"id": number, "verb": entry.command.verb, "error": error.as_json()}
         self._telling.event("refused", "", data)
@@ -190,10 +195,10 @@ class Commands:
         lane = lane or f"/{entry.command.id}"
         task = self._start(self._do(entry, self.lanes.get(lane), done))
         self.lanes[lane] = task
-        self._waiting += 1
+        self.waiting += 1
 
         def leave(_task: object) -> None:
-            self._waiting -= 1
+            self.waiting -= 1
             if self.lanes.get(lane) is task:
                 del self.lanes[lane]
 
@@ -202,7 +207,7 @@ class Commands:
     async def _do(
         self, entry: Entry, before: asyncio.Task[None] | None, done: Callable[[], None] | None
     ) -> None:
-        command = entry.command
+        command, came = entry.command, time.monotonic()
         verb = messages.VERBS[command.verb]
         if before is not None:
             await asyncio.wait({before})
@@ -213,6 +218,8 @@ class Commands:
             else:
                 outcome = await self._outcome(entry)
         entry = replace(entry, outcome=outcome)
+        status = messages.status_of(outcome)
+        self._figures.answered(command.verb, status, time.monotonic() - came)
         if verb.effect:
             try:
                 self.journal.finish(command.id, outcome)
