@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from launcher.agent.journal import Journal
     from launcher.agent.machines import Machines
-    from launcher.agent.metrics import Figures
     from launcher.agent.messages import Command
+    from launcher.agent.metrics import Figures
     from launcher.agent.moves.moves import Moves
     from launcher.agent.outbox import Outbox
     from launcher.agent.policy import Policy
