@@ -96,6 +96,10 @@ class Session:
             return await self._body
         except asyncio.CancelledError:
             return self._status
+        finally:
+            if self._stop.is_set():
+                # Whoever is in a hurry signals until we are gone; that is no other end than this.
+                ignore_signals(asyncio.get_running_loop())
 
     def _end(self, number: int) -> None:
         """Stop the machine, as that signal asks; at the second call at once.
