@@ -91,7 +91,7 @@ def _agent(port: int, folder: str, qemu: str) -> Any:
     with open(policy, "w", encoding="utf-8") as file:
         # The path is a link to where the binary is; policy wants both.
         places = [os.path.dirname(qemu), os.path.dirname(os.path.realpath(qemu))]
-        json.dump({"binaries": places, "machines": _MACHINES}, file)
+        json.dump({"binaries": places, "machines": _MACHINES, "commands-per-second": 100_000}, file)
     words = ["-m", "launcher", "agent", "--broker", f"mqtt://127.0.0.1:{port}", "--host-id", "one"]
     words += ["--profiles", profiles, "--policy", policy, "--state", os.path.join(folder, "state")]
     env = {**os.environ, "XDG_RUNTIME_DIR": os.path.join(folder, "run")}

@@ -40,9 +40,9 @@ async def hosts(port: int, folder: str, first: int, count: int) -> None:
     """Many agents: their own code, but for facts that are gathered once for all."""
     from launcher.agent.agent import Agent, Settings
     from launcher.agent.broker import Broker
-    from launcher.agent.verbs import gather_facts
+    from launcher.host.facts import FORMAT, gather
 
-    facts = await gather_facts()
+    facts = {"format": FORMAT, **gather()}
 
     class Simulated(Agent):
         async def _gather_facts(self) -> None:
