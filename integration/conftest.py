@@ -84,6 +84,16 @@ def guest() -> str:
 
 
 @pytest.fixture(scope="session")
+def agent_guest() -> str:
+    """The folder of the same guest with qemu-guest-agent in it."""
+    folder = os.path.join(cache_folder(), "guest-agent")
+    folder = os.environ.get("QEMU_LAUNCHER_GUEST_AGENT") or folder
+    there = os.path.exists(os.path.join(folder, "vmlinuz"))
+    needs(there, "the guest with an agent is not there; scripts/guest --agent builds it")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def disk(tmp_path_factory) -> str:
     """A small empty qcow2 image, whose name holds a comma and an equals sign."""
     path = str(tmp_path_factory.mktemp("disk") / "a,b=c.qcow2")

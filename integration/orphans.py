@@ -1,6 +1,9 @@
 """Kill launchers at random moments and count the QEMUs that outlive them.
 
-usage: orphans.py QEMU ROUNDS [--untied] [OPTION OF QEMU...]
+usage: orphans.py QEMU ROUNDS [--untied | --shell] [OPTION OF QEMU...]
+
+QEMU is held back by its key, as in a launch, with --shell by a shell, as whatever is not known to
+be a QEMU.
 
 Each round forks a launcher that spawns one QEMU, kills the launcher with SIGKILL after a random
 time (a third of them within 3 ms, in which it spawns, a third within 30 ms, in which QEMU starts,
@@ -20,15 +23,18 @@ import sys
 import time
 import uuid
 
+from launcher.command import render_key
 from launcher.process import spawn
 
 _PATIENCE = 1.0
+_WAYS = ("--untied", "--shell")
 
 
-def command(qemu: list[str], name: str, fd: int) -> list[str]:
+def command(qemu: list[str], name: str, keyed: bool) -> list[str]:
     quiet = ["-S", "-display", "none", "-nodefaults", "-no-user-config"]
-    qmp = ["-chardev", f"socket,id=qmp,fd={fd}", "-mon", "chardev=qmp,mode=control"]
-    return [*qemu, "-name", name, "-machine", "none", "-accel", "tcg", *quiet, *qmp]
+    qmp = ["-readconfig", "/dev/fd/0"] if keyed else ["-chardev", "socket,id=qmp,fd=3"]
+    words = [*qmp, "-qmp", "chardev:qmp"]
+    return [*qemu, "-name", name, "-machine", "none", "-accel", "tcg", *quiet, *words]
 
 
 def carriers(name: str) -> list[int]:
@@ -45,10 +51,12 @@ def carriers(name: str) -> list[int]:
     return found
 
 
-def launch_and_wait(qemu: list[str], name: str, tie: bool, told: int) -> None:
+def launch_and_wait(qemu: list[str], name: str, way: str, told: int) -> None:
     ours, theirs = socket.socketpair()
+    key = b"" if way else render_key("qemu-system", {"qmp": 3})
+    argv = command(qemu, name, bool(key))
     os.write(told, b"spawning")
-    spawn(command(qemu, name, 3), fds={3: theirs.fileno()}, env={}, tie=tie)
+    spawn(argv, fds={3: theirs.fileno()}, env={}, tie=way != "--untied", key=key)
     theirs.close()
     os.write(told, b"spawned")
     select.select([ours], [], [])  # the greeting
@@ -57,7 +65,7 @@ def launch_and_wait(qemu: list[str], name: str, tie: bool, told: int) -> None:
         signal.pause()
 
 
-def one_round(qemu: list[str], delay: float, tie: bool) -> tuple[str, list[int]]:
+def one_round(qemu: list[str], delay: float, way: str) -> tuple[str, list[int]]:
     """What the launcher had reached when it was killed, and who was left."""
     name = f"orphan-{uuid.uuid4()}"
     reading, told = os.pipe()
@@ -65,7 +73,7 @@ def one_round(qemu: list[str], delay: float, tie: bool) -> tuple[str, list[int]]
     if pid == 0:
         os.close(reading)
         try:
-            launch_and_wait(qemu, name, tie, told)
+            launch_and_wait(qemu, name, way, told)
         finally:
             os._exit(1)
     os.close(told)
@@ -86,14 +94,14 @@ def one_round(qemu: list[str], delay: float, tie: bool) -> tuple[str, list[int]]
 
 
 def main() -> None:
-    tie = "--untied" not in sys.argv
+    way = "".join(word for word in sys.argv[3:] if word in _WAYS)
     rounds = int(sys.argv[2])
-    qemu = [sys.argv[1], *(word for word in sys.argv[3:] if word != "--untied")]
+    qemu = [sys.argv[1], *(word for word in sys.argv[3:] if word not in _WAYS)]
     reached = {"ing": 0, "ed": 0, "edgreeted": 0}
     orphans = 0
     for number in range(rounds):
         longest = (0.003, 0.030, 0.250)[number % 3]
-        stage, left = one_round(qemu, random.uniform(0, longest), tie)
+        stage, left = one_round(qemu, random.uniform(0, longest), way)
         reached[stage] += 1
         orphans += bool(left)
     names = {"ing": "while spawning", "ed": "after spawn", "edgreeted": "after the greeting"}

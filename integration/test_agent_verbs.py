@@ -103,7 +103,7 @@ def test_screen_console_events_and_lock_are_told(running):
     try:
         typed(stranger, "echo seen-$((40+2))\n", "seen-42")
         assert stranger.do("pause", machine="web")["status"] == "done"
-        assert stranger.do("reset", machine="web")["status"] == "done"
+        assert stranger.do("resume", machine="web")["status"] == "done"
         assert stranger.do("lock", profile="web")["status"] == "done"
         found = {"console": "", "events": set(), "lock": False}
         for line in listener.stdout:
@@ -117,7 +117,7 @@ def test_screen_console_events_and_lock_are_told(running):
                 assert event["data"]["dropped"] == 0 if ".qmp." in event["type"] else True
             elif leaf == "lock":
                 found["lock"] = True
-            wanted = {f"qemu-launcher.machine.qmp.{name}" for name in ("STOP", "RESET")}
+            wanted = {f"qemu-launcher.machine.qmp.{name}" for name in ("STOP", "RESUME")}
             if found["lock"] and "seen-42" in found["console"] and wanted <= found["events"]:
                 break
     finally:
@@ -157,6 +157,14 @@ def test_what_a_machine_has_not_is_said(broker, tmp_path, guest):
         assert stranger.do("console", machine="bare")["error"]["code"] == "console"
         assert stranger.do("migrate", machine="bare", to=host)["error"]["code"] == "member"
         assert stranger.do("snapshot", machine="gone", tag="t")["status"] == "failed"
+        listener = stranger.listen(f"{ROOT}/hosts/{host}/machines/bare/events", 100)
+        assert stranger.do("reset", machine="bare")["status"] == "done"
+        told = (json.loads(line) for line in listener.stdout)
+        event = next(json.loads(one["payload"]) for one in told if one["topic"] != stranger.ready)
+        assert event["type"] == "qemu-launcher.machine.qmp.RESET"
+        listener.kill()
+        listener.wait()
+        listener.stdout.close()
     finally:
         agent.close()
 

@@ -23,12 +23,13 @@ FEATURES = {
     "migration": (),
     "process": ("run-with=null",),
     "shorts": (),
+    "swtpm": (),
     "topology": (
         *("accel=tcg", "boot.firmware=null"),
         *("objects.ram1.policy=null", "objects.ram1.host-nodes=null"),
     ),
 }
-#: Features that need devices of the host: a tap in tests of its own, a TPM, a vhost-user daemon.
+#: Features that need devices of the host: a tap in tests of its own, a vhost-user daemon.
 ELSEWHERE = {"tap", "tpm"}
 
 QCOW2 = ("disk,snapshot=on.qcow2", "system.qcow2", "extra/own.qcow2", "base.qcow2")

@@ -278,9 +278,9 @@ async def kill_launchers(qemu: str, rounds: int, *words: str) -> dict[str, objec
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-async def test_no_qemu_outlives_a_launcher_that_is_killed(qemu):
-    rounds = 1000 if FULL else 50
-    result = await kill_launchers(qemu, rounds)
+@pytest.mark.parametrize("way", [(), ("--shell",)], ids=["key", "shell"])
+async def test_no_qemu_outlives_a_launcher_that_is_killed(qemu, way):
+    result = await kill_launchers(qemu, 1000 if FULL else 50, *way)
     print(result)
     assert result["orphans"] == 0
     assert all(result["killed"].values())  # it was caught in each stage

@@ -15,8 +15,12 @@ import time
 import pytest
 
 import launcher.console
+import launcher.faults
+import launcher.guest
 import launcher.machine
 import launcher.start
+import launcher.sync.faults
+import launcher.sync.guest
 from integration.conftest import installed
 from launcher import sync
 from launcher.errors import CommandError, LauncherError, LaunchError
@@ -294,6 +298,8 @@ def _public(kind: type) -> dict[str, inspect.Signature | None]:
     [
         (launcher.machine.Machine, sync.Machine),
         (launcher.console.Console, sync.Console),
+        (launcher.faults.Faults, launcher.sync.faults.Faults),
+        (launcher.guest.Guest, launcher.sync.guest.Guest),
     ],
 )
 def test_the_face_without_asyncio_has_all_of_the_other(asynchronous, synchronous):

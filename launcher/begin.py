@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 
-from launcher.command import render_argv
+from launcher.command import render_argv, render_key
 from launcher.errors import HostError
 from launcher.process import spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from launcher.helpers import Running
     from launcher.host.resources import Resources
     from launcher.prepare import Prepared
     from launcher.process import Process
@@ -29,12 +32,18 @@ class Started:
     """A QEMU that was spawned and not yet spoken to."""
 
     def __init__(
-        self, prepared: Prepared, resources: Resources, process: Process, argv: list[str]
+        self,
+        prepared: Prepared,
+        resources: Resources,
+        process: Process,
+        argv: list[str],
+        helpers: Sequence[Running] = (),
     ) -> None:
         self.prepared = prepared
         self.resources = resources
         self.process = process
         self.argv = argv
+        self.helpers = helpers
 
     def abandon(self) -> None:
         """End QEMU at once and undo what was acquired; for errors before there is a loop."""
@@ -69,11 +78,12 @@ def begin(
 
     plan = prepared.plan
     texts = [(o.head, o.members) for o in plan.options] + [("", s.arguments) for s in plan.setup]
+    texts += [(helper.folder, {}) for helper in plan.helpers]
     runtime = "${runtime}" in str(texts)
     wants = [
         FdSource(w.kind, w.name, data=w.content.encode())
         if w.kind == "secret"
-        else FdSource("listener" if detached else w.kind, w.name)
+        else FdSource("listener" if detached and w.kind == "socketpair" else w.kind, w.name)
         for w in plan.wants
     ]
     monitor = FdSource("listener", "qmp") if detached else FdSource("socketpair", "qmp")
@@ -94,14 +104,22 @@ def _spawn(prepared: Prepared, held: Resources, detached: bool) -> Started:
     plan = prepared.plan
     numbers = {name: 3 + place for place, name in enumerate(held.fds)}
     runtime = held.directory.path if held.directory is not None else ""
-    argv = render_argv(plan, numbers, runtime, listening=detached)
+    # What outlives us is not tied, and then nothing need hold it back.
+    key = b"" if detached else render_key(plan.tool, numbers)
+    argv = render_argv(plan, numbers, runtime, listening=detached, keyed=bool(key))
     fds = {numbers[name]: fd for name, fd in held.fds.items()}
     _record(prepared, held, None, detached)
+    env = environment()
+    helpers: Sequence[Running] = ()
+    if plan.helpers:
+        from launcher.helpers import start_helpers
+
+        helpers = start_helpers(plan, held, env, detached=detached)
     log = _detached_log(held) if detached else None
     if log is not None:
         fds |= {1: log, 2: log}
     try:
-        process = spawn(argv, fds=fds, env=environment(), tie=not detached)
+        process = spawn(argv, fds=fds, env=env, tie=not detached, key=key)
     finally:
         if log is not None:
             os.close(log)
@@ -111,7 +129,7 @@ def _spawn(prepared: Prepared, held: Resources, detached: bool) -> Started:
     except HostError:
         process.kill()
         raise
-    return Started(prepared, held, process, argv)
+    return Started(prepared, held, process, argv, helpers)
 
 
 def _detached_log(held: Resources) -> int:

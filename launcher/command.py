@@ -11,14 +11,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from launcher.plan.model import Option, Plan
+    from launcher.plan.model import Helper, Option, Plan
 
 #: The monitor's place in the child; 0 to 2 are the standard streams.
 MONITOR_FD = 3
+#: The name of the launcher's own monitor, of its chardev and of its descriptor.
+_FIRST = "qmp"
 
 
 def render_argv(
-    plan: Plan, descriptors: Mapping[str, int], runtime: str, *, listening: bool = False
+    plan: Plan,
+    descriptors: Mapping[str, int],
+    runtime: str,
+    *,
+    listening: bool = False,
+    keyed: bool = False,
 ) -> list[str]:
     """The command line of a launch.
 
@@ -29,35 +36,75 @@ def render_argv(
         runtime: the machine's runtime directory, for `${runtime}`.
         listening: the descriptors of monitor and consoles are listening sockets, because the
             machine outlives the launcher.
+        keyed: what `render_key` gives is not among the words, and comes on stdin.
     """
     argv = [plan.binary]
+    served = {helper.chardev for helper in plan.helpers}
     for option in plan.options:
-        argv += _words(_listening(option) if listening else option, descriptors, runtime)
+        ours = listening and option.members.get("id") not in served
+        argv += _words(_listening(option) if ours else option, descriptors, runtime)
     argv += plan.unplanned
-    argv += _monitors(plan, descriptors, listening)
+    argv += _monitors(plan, descriptors, listening, keyed)
     return argv
+
+
+def render_key(tool: str, descriptors: Mapping[str, int]) -> bytes:
+    """What QEMU is to read from its stdin and cannot begin without: its monitor's chardev.
+
+    The word that names it, `-qmp chardev:qmp`, is on the command line, and QEMU ends when nothing
+    of that name exists (`chardev "qmp" not found`, on 5.2 to 11.1). `-readconfig` reads before
+    anything is made, and to the end of the file. Empty for a tool that has no `-readconfig`.
+    """
+    if tool == "qemu-storage-daemon":
+        return b""
+    fd = descriptors[_FIRST]
+    return f'[chardev "{_FIRST}"]\n  backend = "socket"\n  fd = "{fd}"\n'.encode()
 
 
 def render_standalone(plan: Plan, runtime: str) -> list[str]:
     """A command line for a reader or a script, without what only a launch can hold.
 
     The monitor is left out (append one), the launcher's console is the standard streams, a
-    second console goes nowhere, and a secret's descriptor is named but not open.
+    second console and the guest agent's port go nowhere, a secret's descriptor is named but not
+    open, and a helper listens in the runtime directory (`render_helper`).
     """
     argv = [plan.binary]
     streams_free = True
+    served = {helper.chardev for helper in plan.helpers}
     for option in plan.options:
         held = [v.name for v in option.members.values() if isinstance(v, Descriptor)]
-        if option.name.endswith("-chardev") and held:
-            key = option.members["id"]
+        if option.members.get("id") in served and held:
+            path = f"{runtime}/{option.members['id']}"
             argv += [
                 option.name,
-                f"stdio,id={key},signal=off" if streams_free else f"null,id={key}",
+                format_keyval("socket", {"id": option.members["id"], "path": path}),
             ]
-            streams_free = False
+        elif option.name.endswith("-chardev") and held:
+            key = option.members["id"]
+            streams = streams_free and key != plan.agent
+            argv += [
+                option.name,
+                f"stdio,id={key},signal=off" if streams else f"null,id={key}",
+            ]
+            streams_free = streams_free and not streams
         else:
             argv += _words(option, {}, runtime)
     return [*argv, *plan.unplanned]
+
+
+def render_helper(helper: Helper, number: int | None, runtime: str) -> list[str]:
+    """The command line of a helper.
+
+    Args:
+        helper: what was planned.
+        number: of its end of the pair; None has it listen in `runtime` instead, for a reader.
+        runtime: the machine's runtime directory.
+    """
+    if number is not None:
+        end = helper.connected.replace("{fd}", str(number))
+    else:
+        end = helper.listening.replace("{path}", f"{runtime}/{helper.chardev}")
+    return [helper.program, *(word.replace("{end}", end) for word in helper.words)]
 
 
 def option_at(plan: Plan, index: int) -> Option | None:
@@ -78,16 +125,21 @@ def _listening(option: Option) -> Option:
     return replace(option, members={**option.members, "server": True, "wait": False})
 
 
-def _monitors(plan: Plan, descriptors: Mapping[str, int], listening: bool) -> list[str]:
+def _monitors(
+    plan: Plan, descriptors: Mapping[str, int], listening: bool, keyed: bool
+) -> list[str]:
     """One form for all releases: `-mon` is deprecated in 11.1, `monitor-qmp` unknown in 10.0."""
     daemon = plan.tool == "qemu-storage-daemon"
     words: list[str] = []
     for name, fd in descriptors.items():
-        if name != "qmp" and not name.startswith("qmp-"):
+        if name != _FIRST and not name.startswith("qmp-"):
+            continue
+        if name == _FIRST and keyed:
+            words += ["-readconfig", "/dev/fd/0", "-qmp", f"chardev:{name}"]
             continue
         # The first is a connected socket unless the machine outlives us; the others listen, bound
         # by the launcher beforehand: no path race, no polling.
-        connected = name == "qmp" and not listening
+        connected = name == _FIRST and not listening
         chardev = f"socket,id={name},fd={fd}" + ("" if connected else ",server=on,wait=off")
         if daemon:
             words += ["--chardev", chardev, "--monitor", f"chardev={name}"]

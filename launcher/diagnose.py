@@ -48,6 +48,9 @@ async def died(started: Started, cause: QEMUError) -> QEMUError:
     except TimeoutError:
         # It lives: then the monitor's own error is the better story.
         return cause
+    for helper in started.helpers:
+        if (trouble := helper.trouble()) is not None:
+            return LaunchError(trouble.message, place=trouble.place, evidence=trouble.evidence)
     lines = said(process, started.resources)
     found = meaningful_lines(lines, started.argv)
     plan = started.prepared.plan
@@ -61,7 +64,8 @@ async def died(started: Started, cause: QEMUError) -> QEMUError:
             option = option_at(plan, first.index)
         else:
             option = _mentioned(plan, first.line) or await object_at_fault(plan, first.message)
-        hint = " ".join(printable(line) for line in first.hints)
+        said_beside = (helper.words() for helper in started.helpers)
+        hint = " ".join([*(printable(line) for line in first.hints), *filter(None, said_beside)])
     where = f"{option.path}: " if option is not None and option.path else ""
     ended = "" if code == 1 else f" ({describe_exit(code)})"
     return LaunchError(

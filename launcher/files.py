@@ -118,6 +118,11 @@ def parse_yaml(text: str, name: str, *, nodes: int = MAX_NODES) -> Mapping:
     try:
         root = _Builder(name, nodes).document(iter(yaml.parse(text, Loader=loader)))
     except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        if "nesting depth" in (error.problem or "") and mark is not None and mark.index:
+            # libyaml looks ahead, and newer ones stop at a depth of their own, far below ours:
+            # what it had read until then is too deep for us, and we know the place.
+            return parse_yaml(text[: mark.index - 1], name, nodes=nodes)
         raise _not_yaml(error, text, name) from None
     except yaml.YAMLError as error:
         raise InputError(_reader_words(error), place=_reader_place(error, text, name)) from None

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from launcher.controls import Controls
 from launcher.diagnose import said
-from launcher.errors import LauncherError
+from launcher.plan.addition import parts
 from launcher.process import Deadlines
 from launcher.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from launcher.begin import Started
     from launcher.capabilities import Capabilities
     from launcher.console import Console
+    from launcher.faults import Faults
+    from launcher.guest import Guest
+    from launcher.guest.port import Port
     from launcher.migrate import Limits, Migration, Progress
-    from launcher.monitor import Event, Events, Monitor
-    from launcher.plan import Plan
+    from launcher.monitor import Monitor
     from launcher.report import Report
     from launcher.snapshot import Snapshot
 
 
-class Machine:
+class Machine(Controls):
     """A running QEMU and what is known of it.
 
     Attributes:
@@ -33,15 +36,24 @@ class Machine:
         consoles: the launcher's own serial consoles, by chardev id.
     """
 
-    def __init__(self, started: Started, monitor: Monitor, consoles: dict[str, Console]) -> None:
+    def __init__(
+        self,
+        started: Started,
+        monitor: Monitor,
+        consoles: dict[str, Console],
+        agent: Port | None = None,
+    ) -> None:
+        super().__init__(started.prepared.plan, started.process, monitor)
         self.prepared = started.prepared
-        self.plan: Plan = started.prepared.plan
         self.argv = started.argv
-        self.process = started.process
         self.resources = started.resources
-        self.monitor = monitor
+        self.helpers = started.helpers
         self.consoles = consoles
         self.report: Report | None = None
+        self.changing: Any = None  # the lock under which parts come and go
+        self._started_with = parts(self.plan)
+        self._agent = agent
+        self._guest: Guest | None = None
         for console in consoles.values():
             console.explain = self.whereabouts
 
@@ -71,72 +83,157 @@ class Machine:
             raise LookupError(f"{self.plan.name} has no console; add `serial: console`")
         return next(iter(self.consoles.values()))
 
-    async def qmp(
-        self, command: str, arguments: Mapping[str, Any] | None = None, **more: Any
-    ) -> Any:
-        """Execute a QMP command: `await machine.qmp("query-status")`.
+    @property
+    def guest(self) -> Guest:
+        """Commands and files in the guest, over its agent or its serial console's shell."""
+        if self._guest is None:
+            from launcher.guest import reach
+
+            first = next(iter(self.consoles.values()), None)
+            self._guest = reach(self._agent, first, self.process.wait)
+        return self._guest
+
+    async def plug(
+        self,
+        *,
+        objects: Mapping[str, Any] | None = None,
+        chardevs: Mapping[str, Any] | None = None,
+        blockdevs: Mapping[str, Any] | None = None,
+        netdevs: Mapping[str, Any] | None = None,
+        devices: Mapping[str, Any] | None = None,
+        disk: Any = None,
+        net: Any = None,
+        verify: str | None = None,
+    ) -> Report:
+        """Give the running machine parts, in a profile's shape: planned and proved as at start.
+
+            await machine.plug(net={"type": "user", "id": "lan"})
+
+        From then on `plan`, `report` and `verify` have them, too. On a q35 machine the device of a
+        short form goes into a free pcie-root-port; another device needs its `bus`.
 
         Args:
-            command: its QAPI name.
-            arguments: by QAPI name.
-            more: further arguments, `_` written for `-`.
+            objects: by id, as all that follow.
+            chardevs: with the words of -chardev.
+            blockdevs: block nodes.
+            netdevs: network backends.
+            devices: each with its `bus` where QEMU needs one.
+            disk: short form, one or a list.
+            net: short form, one or a list.
+            verify: `strict` or `warn`; by default what the profile says.
+
+        Returns:
+            What was read back of the new parts.
 
         Raises:
-            CommandError: QEMU answered with an error.
-            MonitorError: it did not answer.
+            InputError: something given is wrong, or can only be had at start.
+            HostError: this host or binary cannot do it.
+            CommandError: QEMU refused; what had been added before is gone again.
+            VerdictError: under `strict`, a value is not as planned; says whether the part is gone.
         """
-        merged = {**(arguments or {}), **{k.replace("_", "-"): v for k, v in more.items()}}
-        return await self.monitor.execute(command, merged or None)
+        from launcher.plug import plug
+
+        given = {"objects": objects, "chardevs": chardevs, "blockdevs": blockdevs}
+        given |= {"netdevs": netdevs, "devices": devices, "disk": disk, "net": net}
+        return await plug(self, given, verify)
+
+    async def unplug(self, *ids: str, backends: bool = True, timeout: float = 30.0) -> None:  # noqa: ASYNC109
+        """Take parts away: devices, or backends that nobody uses.
+
+        Args:
+            ids: of devices; where there is no such device, of an object, chardev, block node or
+                netdev.
+            backends: also remove what then nobody uses any more.
+            timeout: seconds for the guest to let go of a device.
+
+        Raises:
+            InputError: there is no such part, or others use it.
+            UnplugError: the guest refuses, or did not let go in time: with PCI it must take part.
+            CommandError: QEMU refused.
+        """
+        from launcher.plug import unplug
+
+        await unplug(self, ids, backends, timeout)
 
     @property
-    def events(self) -> Events:
-        """What QEMU told so far and will tell: `async for event in machine.events("STOP")`."""
-        from launcher.monitor import Events
+    def changes(self) -> list[str]:
+        """The parts that were plugged or unplugged since the start, such as `devices.nic1`."""
+        return sorted(self._started_with ^ parts(self.plan))
 
-        return Events(self.monitor)
+    @property
+    def faults(self) -> Faults:
+        """What QEMU can do to a guest: a pulled cable, disk errors, machine checks."""
+        from launcher.faults import Faults
 
-    async def wait_event(
-        self,
-        name: str | Container[str],
-        match: Callable[[Event], bool] | None = None,
-        *,
-        timeout: float = 60.0,  # noqa: ASYNC109 (asyncio.timeout inside)
-        since: int = 0,
-    ) -> Event:
-        """The first event of that name, also when it came before the call.
+        return Faults(self)
+
+    async def screendump(self, path: str = "", *, device: str = "", head: int = 0) -> bytes:
+        """A picture of the screen, as PNG.
 
         Args:
-            name: QAPI name of an event, or several.
-            match: which of them.
+            path: of a file that gets it as well.
+            device: whose display (QAPI: screendump); by default the first one.
+            head: which of that device.
+
+        Raises:
+            CommandError: there is no display.
+            HostError: the file cannot be written.
+        """
+        from launcher.screen import screendump
+
+        return await screendump(self, path, device, head)
+
+    async def send_key(self, keys: str, *, hold_time: int | None = None) -> None:
+        """Press keys together: `await machine.send_key("ctrl-alt-delete")`.
+
+        Args:
+            keys: their names (QAPI: QKeyCode) with `-` between them.
+            hold_time: milliseconds until they are let go; QEMU's default is 100.
+
+        Raises:
+            InputError: there is no such key.
+        """
+        from launcher.screen import send_key
+
+        await send_key(self, keys, hold_time)
+
+    async def type_text(self, text: str) -> None:
+        """Type at the guest's keyboard (a US one), not at its console: see `Console.send_line`.
+
+        Raises:
+            InputError: a character has no key there; nothing was typed.
+        """
+        from launcher.screen import type_text
+
+        await type_text(self, text)
+
+    async def dump_guest_memory(
+        self,
+        path: str,
+        *,
+        format: str = "elf",  # noqa: A002 (QEMU's word)
+        paging: bool = False,
+        timeout: float = 300.0,  # noqa: ASYNC109
+    ) -> int:
+        """Write the guest's memory to a new file that only its owner may read; it stops meanwhile.
+
+        Args:
+            path: of a file that is not there.
+            format: QAPI DumpGuestMemoryFormat.
+            paging: follow the guest's page tables (then the format is always elf).
             timeout: seconds.
-            since: only events after this one (`machine.events.mark()`).
+
+        Returns:
+            The file's size in bytes.
 
         Raises:
-            MonitorError: it did not come in time, or QEMU ended without it.
+            InputError: this QEMU has no such format.
+            HostError: the file is there or cannot be made, or the disk has not the room.
+            QEMUError: it failed; MonitorError: it was not done in time. No file stays.
         """
-        return await self.monitor.wait_event(name, match, timeout=timeout, since=since)
+        from launcher.dump import dump_guest_memory
 
-    async def wait_runstate(self, *states: str, timeout: float = 60.0) -> str:  # noqa: ASYNC109
-        """Wait until QEMU is in one of these states (QAPI: RunState); returns which.
-
-        Raises:
-            MonitorError: it was not in time, or QEMU ended.
-        """
-        from launcher.whereabouts import wait_runstate
-
-        return await wait_runstate(self.monitor, states, timeout)
-
-    async def whereabouts(self) -> list[str]:
-        """Where the guest is, in lines: its runstate, its last events, and each vCPU."""
-        from launcher.whereabouts import whereabouts
-
-        lines = await whereabouts(self.monitor)
-        code = self.process.poll()
-        if code is not None:
-            from launcher.process import describe_exit
-
-            lines = [f"QEMU ended: {describe_exit(code)}", *self.process.stderr.lines[-5:], *lines]
-        return lines
+        return await dump_guest_memory(self, path, format, paging, timeout)
 
     async def snapshot(self) -> Snapshot:
         """Keep disks, RAM and devices as they are now, for `restore`; the guest goes on.
@@ -173,12 +270,14 @@ class Machine:
         commands, sent = self.monitor.commands, self.monitor.bytes_sent
         seen = await observe(self.plan, self.monitor, self.prepared.capabilities)
         self.process.drain()
+        troubles = [helper.trouble() for helper in self.helpers]
         self.report = judge(
             self.plan,
             seen,
             self.said(),
             self.monitor.commands - commands,
             self.monitor.bytes_sent - sent,
+            tuple(trouble.message for trouble in troubles if trouble is not None),
         )
         lock = self.prepared.loaded.lock
         if lock is not None:
@@ -186,51 +285,6 @@ class Machine:
 
             self.report = judge_lock(lock, self.report)
         return self.report
-
-    async def resume(self) -> None:
-        """Let the guest run (QMP cont)."""
-        if self.plan.tool == "qemu-system":
-            await self.monitor.execute("cont")
-
-    async def pause(self) -> None:
-        """Stop the guest's vCPUs until `resume` (QMP stop)."""
-        await self.monitor.execute("stop")
-
-    async def reset(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109
-        """Press the reset button (QMP system_reset), and wait until the guest has been reset.
-
-        Raises:
-            MonitorError: it was not in time, or QEMU ended.
-        """
-        before = self.events.mark()
-        await self.monitor.execute("system_reset")
-        await self.wait_event("RESET", timeout=timeout, since=before)
-
-    async def powerdown(self, timeout: float = 60.0) -> int:  # noqa: ASYNC109
-        """Press the power button (QMP system_powerdown), and wait until QEMU has ended.
-
-        `stop(powerdown=True)` does so too, and goes on to harder means when the guest does not
-        react. This is for who wants to know that it does.
-
-        Returns:
-            QEMU's exit status.
-
-        Raises:
-            LauncherError: it still runs; says where the guest is.
-        """
-        await self.monitor.execute("system_powerdown")
-        try:
-            return await self.process.wait(timeout)
-        except TimeoutError:
-            error = LauncherError(
-                f"{self.plan.name} did not power down within {timeout:g} s",
-                hint="the guest must run and heed an ACPI power button; stop() ends it anyway",
-                code="powerdown",
-            )
-            lines = await self.whereabouts()
-            error.evidence["guest"] = lines
-            error.add_note("\n".join(lines))
-            raise error from None
 
     async def migrate(
         self,
@@ -295,5 +349,7 @@ class Machine:
         finally:
             for console in self.consoles.values():
                 console.close()
+            if self._agent is not None:
+                self._agent.close()
             await self.monitor.close()
             self.resources.release()

@@ -8,7 +8,7 @@ import stat
 from launcher.errors import HostError
 
 
-def write_output(path: str, text: str, what: str) -> None:
+def write_output(path: str, text: str | bytes, what: str) -> None:
     """Write `text` to the file that the user named.
 
     A file is replaced only when all of it has been written, so that a full disk leaves the old
@@ -23,7 +23,7 @@ def write_output(path: str, text: str, what: str) -> None:
     Raises:
         HostError: it cannot be written.
     """
-    data = text.encode("utf-8", "backslashreplace")
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace")
     try:
         if _is_file_or_free(path):
             _replace(os.path.realpath(path), data)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Key = tuple[str, str]
 
 #: Raised when what is kept changes its form.
-_FORM = 2
+_FORM = 3
 #: So many plans are kept, the newest.
 _MOST = 128
 #: A file that was written this short a time ago may be written again without a trace: the clock

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from launcher.errors import LauncherError, VerdictError
+from launcher.errors import InputError, LauncherError, VerdictError
 from launcher.incoming import incoming
 from launcher.lock_files import check_replaceable, load_lock
 from launcher.locking.defaults import settled
@@ -61,12 +61,20 @@ async def save(
         limits: deadlines.
 
     Raises:
-        InputError: a file that is no lock stands where the lock belongs.
+        InputError: a file that is no lock stands where the lock belongs, or the machine has not the
+            parts that its profile says: it was given more, or less, while it ran.
         VerdictError: the machine is not what its profile says now, so that a lock would be wrong.
         MigrationError: the state could not be written.
         HostError: the lock could not.
     """
     path = _absolute(path)
+    if machine.changes:
+        raise InputError(
+            f"{machine.plan.name} is not what its profile says: {', '.join(machine.changes)} "
+            "plugged or unplugged since the start; nothing was saved",
+            hint="undo that first, or start the machine from a profile that says so",
+            code="changed",
+        )
     check_replaceable(lock_of_state(path))
     seen = await _seen(machine)
     part = f"{path}.part"

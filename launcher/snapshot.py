@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 
-from launcher.errors import CommandError, MonitorError
+from launcher.errors import CommandError, InputError, MonitorError
+from launcher.plan.addition import parts
 from launcher.record import record
 
 TYPE_CHECKING = False
@@ -21,9 +22,15 @@ if TYPE_CHECKING:
 
     from launcher.console import Console
     from launcher.monitor import Monitor
+    from launcher.plan import Plan
 
     class Kept(Protocol):
         """A machine, as far as it is kept and brought back."""
+
+        @property
+        def plan(self) -> Plan:
+            """What was decided."""
+            ...
 
         @property
         def monitor(self) -> Monitor:
@@ -56,11 +63,13 @@ class Snapshot:
         tag: QEMU's name of it.
         nodes: the block nodes that have a part of it, the one with the RAM first.
         running: whether the guest ran.
+        parts: what the machine had then that can be plugged and unplugged.
     """
 
     tag: str
     nodes: tuple[str, ...]
     running: bool
+    parts: frozenset[str] = frozenset()
 
 
 async def snapshot(machine: Kept, tag: str = "") -> Snapshot:
@@ -77,7 +86,8 @@ async def snapshot(machine: Kept, tag: str = "") -> Snapshot:
     nodes = await _nodes(machine)
     if running:
         await machine.qmp("stop")
-    kept = Snapshot(tag or f"launcher-{machine.monitor.commands}", nodes, running)
+    had = frozenset(parts(machine.plan))
+    kept = Snapshot(tag or f"launcher-{machine.monitor.commands}", nodes, running, had)
     try:
         await _whole(machine, "snapshot-save", "savevm", kept)
     finally:
@@ -91,7 +101,16 @@ async def restore(machine: Kept, kept: Snapshot) -> None:
 
     Raises:
         CommandError: QEMU could not.
+        InputError: the machine has not the same parts as then.
     """
+    other = kept.parts ^ parts(machine.plan)
+    if other:
+        # QEMU would load what it finds, and leave the rest as it is.
+        raise InputError(
+            f"{', '.join(sorted(other))}: plugged or unplugged since the snapshot",
+            hint="undo that first: a snapshot is of the machine as it was",
+            code="snapshot",
+        )
     await machine.qmp("stop")
     await _whole(machine, "snapshot-load", "loadvm", kept)
     for console in machine.consoles.values():
@@ -138,11 +157,12 @@ async def _nodes(machine: Kept) -> tuple[str, ...]:
     names = {node["node-name"] for node in await machine.qmp("query-named-block-nodes")}
     if _RAM_NODE not in names:
         await _make_node(machine, _RAM_NODE, 1 << 20)
-        for device in await machine.qmp("query-block"):
-            disk = device.get("inserted")
-            if disk is None or disk["ro"]:
-                continue
-            await _overlay(machine, disk["node-name"], disk["image"]["virtual-size"])
+    for device in await machine.qmp("query-block"):
+        disk = device.get("inserted")
+        # Also those that were plugged since an earlier snapshot.
+        if disk is None or disk["ro"] or disk["node-name"].startswith(f"{_RAM_NODE}-"):
+            continue
+        await _overlay(machine, disk["node-name"], disk["image"]["virtual-size"])
     return (_RAM_NODE, *(name for name in await _overlays(machine)))
 
 
@@ -152,10 +172,26 @@ async def _overlays(machine: Kept) -> list[str]:
     return [name for name in nodes if name.startswith(f"{_RAM_NODE}-")]
 
 
+def _overlay_name(node: str) -> str:
+    return f"{_RAM_NODE}-{node}"[:31]  # names of nodes have at most 31 characters (block.h)
+
+
+async def forget_overlay(machine: Kept, node: str) -> None:
+    """Remove what a snapshot laid over a block node that no device shows any more."""
+    name = _overlay_name(node)
+    for one in (name, _file_name(name)):
+        if any(n["node-name"] == one for n in await machine.qmp("query-named-block-nodes")):
+            await machine.qmp("blockdev-del", {"node-name": one})
+
+
 async def _overlay(machine: Kept, node: str, size: int) -> None:
-    name = f"{_RAM_NODE}-{node}"[:31]  # names of nodes have at most 31 characters (block.h)
+    name = _overlay_name(node)
     await _make_node(machine, name, size, {"backing": None})
     await machine.qmp("blockdev-snapshot", node=node, overlay=name)
+
+
+def _file_name(name: str) -> str:
+    return f"{name[:26]}-file"
 
 
 async def _make_node(
@@ -164,7 +200,7 @@ async def _make_node(
     """A qcow2 node in a memory file that only QEMU holds."""
     fd = os.memfd_create(name)
     try:
-        file = f"{name[:26]}-file"
+        file = _file_name(name)
         path = f"/proc/{os.getpid()}/fd/{fd}"
         opened = {"driver": "file", "node-name": file, "filename": path}
         await machine.qmp("blockdev-add", opened)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from launcher.begin import Started
+    from launcher.guest.port import Port
     from launcher.host.resources import Resources
+    from launcher.monitor import Monitor
     from launcher.report import Report
 
 #: Seconds until a started QEMU must have answered its first command; `prealloc` of much memory
@@ -39,7 +41,8 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
     from launcher.monitor import Monitor
 
     process, held = started.process, started.resources
-    await process.watch()
+    for one in (process, *(helper.process for helper in started.helpers)):
+        await one.watch()
     try:
         try:
             sock = held.sockets["qmp"] if "qmp" in held.sockets else _connect(held)
@@ -51,7 +54,8 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
             for name in started.prepared.plan.consoles
             if name in held.sockets
         }
-        machine = Machine(started, monitor, consoles)
+        port = _agent_port(started, monitor)
+        machine = Machine(started, monitor, consoles, port)
     except BaseException:
         started.abandon()
         raise
@@ -65,6 +69,16 @@ async def attach(started: Started, *, deadline: float = START_DEADLINE) -> Machi
         await machine.close()
         raise
     return machine
+
+
+def _agent_port(started: Started, monitor: Monitor) -> Port | None:
+    """The host's end of the guest agent's port, where the profile has one."""
+    chardev, sockets = started.prepared.plan.agent, started.resources.sockets
+    if chardev not in sockets:
+        return None
+    from launcher.guest.port import Port
+
+    return Port(sockets[chardev], chardev, monitor)
 
 
 def _setup(started: Started) -> list[tuple[str, Mapping[str, Any] | None]]:

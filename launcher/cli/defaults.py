@@ -38,7 +38,7 @@ def show(options: argparse.Namespace) -> int:
         InputError: the platform is not known, or `--schema` was given without a binary.
         HostError: the binary cannot do what the platform asks.
     """
-    from launcher.cli.platforms import find
+    from launcher.cli.options import platform_named
     from launcher.data import load_catalogue
     from launcher.platforms import resolve
 
@@ -50,7 +50,7 @@ def show(options: argparse.Namespace) -> int:
             code="usage",
         )
     catalogue = load_catalogue()
-    platform = find(catalogue, options.platform)
+    platform = platform_named(catalogue, options.platform)
     pins = list(resolve(catalogue, platform).values())
     capabilities = _capabilities(catalogue, options.qemu, pins) if options.qemu else None
     if not options.schema:

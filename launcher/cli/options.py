@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
+    from launcher.platforms import Catalogue, Platform
+
 
 def add_format(parser: argparse.ArgumentParser, choices: Iterable[str] = ("text", "json")) -> None:
     """`--format`."""
@@ -57,3 +59,18 @@ def seconds(text: str) -> float:
     if not 0 < number < 1e9:
         raise ValueError
     return number
+
+
+def platform_named(catalogue: Catalogue, name: str) -> Platform:
+    """A platform by name or by path, as a profile would name it."""
+    from launcher.errors import InputError, Place
+    from launcher.nodes import Scalar
+    from launcher.prepare import choose_platform
+
+    here = Place("--platform")
+    try:
+        return choose_platform(catalogue, Scalar(name, here))
+    except InputError as error:
+        if error.place == here:
+            error.place = None
+        raise

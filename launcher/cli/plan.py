@@ -29,20 +29,22 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
 
 def plan(options: argparse.Namespace) -> int:
     """Print the plan of a profile."""
-    from launcher.command import render_standalone
+    from launcher.command import render_helper, render_standalone
     from launcher.host.runtime import runtime_path
     from launcher.prepare import load, prepare_now
     from launcher.report import argv_text, plan_json, plan_text
 
     prepared = prepare_now(load(request_of(options)), ask_host=not options.no_host)
     made = prepared.plan
-    argv = render_standalone(made, os.path.join(runtime_path(), made.name))
+    runtime = os.path.join(runtime_path(), made.name)
+    argv = render_standalone(made, runtime)
+    helpers = [render_helper(helper, None, runtime) for helper in made.helpers]
     if options.format == "json":
-        out_json(plan_json(made, argv))
+        out_json(plan_json(made, argv, helpers))
     elif options.format == "argv":
         out(argv_text(argv))
     else:
-        out(plan_text(made, argv, explain=options.explain))
+        out(plan_text(made, argv, helpers, explain=options.explain))
     return 0
 
 

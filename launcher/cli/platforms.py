@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.cli import defaults, meet
-from launcher.cli.options import add_format
+from launcher.cli.options import add_format, platform_named
 from launcher.cli.show import out, out_json
 
 TYPE_CHECKING = False
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-    from launcher.platforms import Catalogue, Pin, Platform
+    from launcher.platforms import Pin, Platform
 
     Key = tuple[str, str, str]
 
@@ -34,21 +34,6 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     meet.arguments(verbs.add_parser("meet", help="the platform that a set of hosts shares"))
     for each in (listing, showing, comparing):
         add_format(each)
-
-
-def find(catalogue: Catalogue, name: str) -> Platform:
-    """A platform by name or by path, as a profile would name it."""
-    from launcher.errors import InputError, Place
-    from launcher.nodes import Scalar
-    from launcher.prepare import choose_platform
-
-    here = Place("--platform")
-    try:
-        return choose_platform(catalogue, Scalar(name, here))
-    except InputError as error:
-        if error.place == here:
-            error.place = None
-        raise
 
 
 def list_platforms(options: argparse.Namespace) -> int:
@@ -94,7 +79,7 @@ def show(options: argparse.Namespace) -> int:
     from launcher.platforms import resolve
 
     catalogue = load_catalogue()
-    platform = find(catalogue, options.platform)
+    platform = platform_named(catalogue, options.platform)
     pins = list(resolve(catalogue, platform).values())
     if options.format == "json":
         out_json(
@@ -150,7 +135,7 @@ def diff(options: argparse.Namespace) -> int:
     from launcher.platforms import resolve
 
     catalogue = load_catalogue()
-    sides = [find(catalogue, options.a), find(catalogue, options.b)]
+    sides = [platform_named(catalogue, options.a), platform_named(catalogue, options.b)]
     first, second = (resolve(catalogue, platform) for platform in sides)
     changes = [
         _change(key, first.get(key), second.get(key))

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from launcher.begin import Started
     from launcher.plan import Plan
 
-#: How long `--until` waits when nobody says.
-UNTIL_SECONDS = 120.0
-
 
 def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     """The options of `run`."""

@@ -44,6 +44,10 @@ def _unheard(failure: OSError) -> Exception:
     return HostError(words, code="output")
 
 
+#: How long `--until` waits when nobody says.
+_UNTIL_SECONDS = 120.0
+
+
 class Session:
     """A machine in the foreground of this process.
 
@@ -249,9 +253,7 @@ class Session:
         """The exit status, once there is a reason to end and the machine has ended."""
         until = None
         if self.options.until is not None:
-            from launcher.cli.run import UNTIL_SECONDS
-
-            limit = self.options.timeout or UNTIL_SECONDS
+            limit = self.options.timeout or _UNTIL_SECONDS
             until = asyncio.ensure_future(machine.console.wait_for(self.options.until, limit))
         try:
             ended = until if until is not None else machine.wait()

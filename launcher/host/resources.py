@@ -29,7 +29,8 @@ class FdSource:
     """What the host makes a descriptor of, which QEMU inherits as the one called `name`.
 
     Attributes:
-        kind: `socketpair` (our end is in `Resources.sockets`), `listener` (a unix socket `name`
+        kind: `socketpair` (our end is in `Resources.sockets`), `helper` (the other end is in
+            `Resources.others`, for a program that serves it), `listener` (a unix socket `name`
             in the machine's directory), `file`, or `secret` (bytes in a sealed memfd: read it
             as /dev/fd/N, it never reaches argv, environment or disk).
         path: of a file.
@@ -55,11 +56,13 @@ class Resources:
 
     Attributes:
         fds: by the names of the sources, QEMU's ends: for `pass_fds`, and for `fd=@name@` in argv.
+        others: by the names of the sources, the helpers' ends; ours only until `hand_over`.
         directory: the machine's directory, when a name was claimed.
     """
 
     def __init__(self) -> None:
         self.fds: dict[str, int] = {}
+        self.others: dict[str, int] = {}
         self._ends: dict[str, _socket.socket] = {}
         self._sockets: dict[str, socket.socket] = {}
         self.directory: runtime.MachineDirectory | None = None
@@ -183,6 +186,16 @@ def _socketpair(held: Resources, source: FdSource) -> int:
     return theirs.fileno()
 
 
+def _helper(held: Resources, source: FdSource) -> int:
+    from _socket import socketpair
+
+    other, theirs = socketpair()
+    for end in (other, theirs):
+        held.keep(end.close, handed=True)
+    held.others[source.name] = other.fileno()
+    return theirs.fileno()
+
+
 def _listener(held: Resources, source: FdSource) -> int:
     if held.directory is None:
         raise ValueError(f"{source!r}: a listener lives in a machine's directory; name one")
@@ -223,6 +236,7 @@ def _secret(held: Resources, source: FdSource) -> int:
 
 _ACQUIRE: dict[str, Callable[[Resources, FdSource], int]] = {
     "socketpair": _socketpair,
+    "helper": _helper,
     "listener": _listener,
     "file": _file,
     "secret": _secret,

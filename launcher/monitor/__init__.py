@@ -13,6 +13,6 @@ from __future__ import annotations
 
 from launcher.monitor.events import Event, EventStream
 from launcher.monitor.history import Events
-from launcher.monitor.session import Monitor
+from launcher.monitor.session import GivenFd, Monitor
 
-__all__ = ["Event", "EventStream", "Events", "Monitor"]
+__all__ = ["Event", "EventStream", "Events", "GivenFd", "Monitor"]

@@ -12,6 +12,7 @@ from launcher.errors import CommandError, MonitorError
 from launcher.monitor.client import Client
 from launcher.monitor.events import Event, EventStream
 from launcher.monitor.faults import broken, result_of, silence
+from launcher.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,22 @@ if TYPE_CHECKING:
 
 _HISTORY = 1024
 _CLOSE_TIMEOUT = 5.0
+
+
+@record
+class GivenFd:
+    """A descriptor that QEMU has a copy of: its number there, and the set in which it is."""
+
+    number: int
+    fdset: int
+
+    @property
+    def path(self) -> str:
+        """What QEMU opens to use it, in any way that the file itself allows.
+
+        Not /dev/fdset/N: what 7.1 and later open by that name for a PNG stays in the set for ever.
+        """
+        return f"/dev/fd/{self.number}"
 
 
 class Monitor:
@@ -195,13 +212,36 @@ class Monitor:
         Raises:
             CommandError, MonitorError: as `execute`.
         """
+        await self._pass(fd, "getfd")
+        await self.execute("getfd", {"fdname": name})
+
+    async def add_fd(self, fd: int) -> GivenFd:
+        """Give QEMU a copy of a descriptor, and learn its number there (QAPI: add-fd).
+
+        Raises:
+            CommandError, MonitorError: as `execute`.
+        """
+        await self._pass(fd, "add-fd")
+        answer = await self.execute("add-fd")
+        return GivenFd(answer["fd"], answer["fdset-id"])
+
+    async def remove_fd(self, given: GivenFd) -> None:
+        """Have QEMU close what `add_fd` gave it, as soon as nothing there uses it.
+
+        Raises:
+            CommandError, MonitorError: as `execute`.
+        """
+        await self.execute("remove-fd", {"fdset-id": given.fdset})
+
+    async def _pass(self, fd: int, command: str) -> None:
         try:
             self._client.send_fd_scm(fd)
         except QMPError as error:
-            raise await self._lost("getfd") from error
+            raise await self._lost(command) from error
         except OSError as error:
-            raise MonitorError(f"getfd: {error.strerror}", evidence={"command": "getfd"}) from error
-        await self.execute("getfd", {"fdname": name})
+            raise MonitorError(
+                f"{command}: {error.strerror}", evidence={"command": command}
+            ) from error
 
     async def quit(self) -> None:
         """Ask QEMU to end, and leave what it says from now on unread until `listen_on`.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from launcher.plan.make import make_plan, needed_features, needed_types
     from launcher.plan.model import (
         Descriptor,
+        Helper,
         HostFacts,
         InheritedFd,
         Omission,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Descriptor",
+    "Helper",
     "HostFacts",
     "InheritedFd",
     "Omission",
@@ -43,6 +45,7 @@ _HOMES = {
     "make": ("make_plan", "needed_features", "needed_types"),
     "model": (
         "Descriptor",
+        "Helper",
         "HostFacts",
         "InheritedFd",
         "Omission",

@@ -6,6 +6,7 @@ from launcher.errors import HostError, InputError, InputErrors
 from launcher.nodes import Scalar
 from launcher.plan.accel import decide_accel
 from launcher.plan.decide import Decider
+from launcher.plan.helpers import decide_helpers
 from launcher.plan.machine import decide_machine
 from launcher.plan.migration import decide_migration
 from launcher.plan.model import Plan
@@ -126,7 +127,9 @@ def make_plan(
         verify=profile.verify,
         powerdown_seconds=profile.powerdown_seconds if _hears_powerdown(profile) else 0,
         consoles=tuple(s.chardev for s in profile.serials if s.ours),
+        agent=profile.agent,
         notes=tuple(decider.notes),
+        helpers=decide_helpers(profile),
     )
 
 

@@ -125,6 +125,30 @@ class InheritedFd:
 
 
 @record
+class Helper:
+    """A program beside QEMU, which serves one of its chardevs through a pair of sockets.
+
+    Attributes:
+        chardev: its id, and the name of the pair.
+        program: to be found on PATH.
+        words: its arguments; `{end}` stands for its end of the pair.
+        connected, listening: that end in its words, as the descriptor `{fd}`, or for a reader as
+            a socket that it makes at `{path}`.
+        folder: what it works in, and keeps its files in; made when it does not exist.
+        path, place: the part of the profile that needs it.
+    """
+
+    chardev: str
+    program: str
+    words: tuple[str, ...]
+    connected: str
+    listening: str
+    folder: str
+    path: str
+    place: Place | None = None
+
+
+@record
 class HostFacts:
     """What a plan needs to know about the host; gathered by `launcher.host`.
 
@@ -161,4 +185,7 @@ class Plan:
     verify: str
     powerdown_seconds: int
     consoles: tuple[str, ...] = ()
+    #: chardev of the guest agent's port; "" without one
+    agent: str = ""
     notes: tuple[str, ...] = ()
+    helpers: tuple[Helper, ...] = ()

@@ -209,6 +209,7 @@ def _numa(decider: Decider) -> None:
 
 def _chardevs(decider: Decider) -> None:
     ours = {serial.chardev for serial in decider.profile.serials if serial.ours}
+    ours.add(decider.profile.agent)
     for key, node in decider.profile.chardevs.items():
         path = f"chardevs.{key}"
         members = decider.entry("chardev", key, node, path)
@@ -217,6 +218,9 @@ def _chardevs(decider: Decider) -> None:
         if key in ours:
             members["fd"] = Descriptor(key)
             decider.wants.append(InheritedFd("socketpair", key))
+        elif decider.profile.tpm is not None and key == decider.profile.tpm.chardev:
+            members["fd"] = Descriptor(key)
+            decider.wants.append(InheritedFd("helper", key))
         _add(decider, "-chardev", _kind(node, "backend"), key, members, node, path)
 
 

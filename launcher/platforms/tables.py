@@ -23,6 +23,7 @@ READERS = (
     "query-block-exports",
     "query-chardev",
     "query-audiodevs",
+    "query-tpm",
     "query-kvm",
     "query-accelerators",
     "query-cpus-fast",

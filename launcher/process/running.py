@@ -116,15 +116,20 @@ class Process:
         Returns:
             The returncode, or None if the kernel did not let go of it within `timeout` seconds.
         """
+        self.send_signal(9)
+        self.ends_within(timeout)
+        return self.returncode
+
+    def ends_within(self, timeout: float) -> bool:
+        """Whether it ends, and is reaped, within `timeout` seconds; waits without a loop."""
         if self.returncode is None:
             import select
 
-            self.send_signal(9)
             ended = select.poll()
             ended.register(self.pidfd, select.POLLIN)
             if ended.poll(timeout * 1000):
                 self._reap(0)
-        return self.returncode
+        return self.returncode is not None
 
     def _reap(self, flags: int) -> None:
         try:

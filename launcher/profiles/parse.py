@@ -8,7 +8,7 @@ import re
 from launcher.errors import InputError, InputErrors, Place
 from launcher.nodes import Mapping, Scalar, Sequence
 from launcher.profiles.merge import beside, extend, override, substitute
-from launcher.profiles.profile import Profile, Serial
+from launcher.profiles.profile import Profile, Serial, Tpm
 from launcher.profiles.references import TAGS, check_references
 from launcher.profiles.shape import ID, ID_RULE, NAME, NAME_RULE, PROFILE, SHAPE
 from launcher.profiles.shorts import Expander
@@ -40,8 +40,9 @@ BOOT_PATHS = {"kernel", "initrd", "dtb", "firmware"}
 #: What a machine is that only the storage daemon's profiles leave out.
 _NOT_FOR_DAEMON = (
     *("machine", "accel", "cpu", "smp", "memory", "boot", "devices", "audiodevs", "tpmdevs"),
-    *("netdevs", "disk", "cdrom", "net", "serial", "numa", "migration", "display", "rtc"),
-    *("action", "run-with", "sandbox"),
+    "tpm",
+    *("netdevs", "disk", "cdrom", "net", "serial", "guest-agent", "numa", "migration", "display"),
+    *("rtc", "action", "run-with", "sandbox"),
 )
 #: A day: nobody waits longer for a guest to power down.
 _LONGEST = 86_400
@@ -104,11 +105,11 @@ def _build(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[Inpu
     sections: dict[str, dict[str, Mapping]] = {}
     for section in _SECTIONS:
         written = tree.get(section)
-        known = _entries(written, section, mistakes) if isinstance(written, Mapping) else {}
+        known = entries(written, section, mistakes) if isinstance(written, Mapping) else {}
         known.update(shorts.sections.get(section, {}))
         paths = PATHS.get(section)
         if paths:
-            known = {key: _absolute(node, paths) for key, node in known.items()}
+            known = {key: absolute(node, paths) for key, node in known.items()}
         sections[section] = known
     migration = tree.get("migration")
     parts = migration.items if isinstance(migration, Mapping) else {}
@@ -135,6 +136,7 @@ def _build(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[Inpu
         nbd_server=_mapping_or_none(tree, "nbd-server", mistakes),
         numa=_mappings(tree.get("numa"), "numa", mistakes),
         serials=serials,
+        agent=shorts.agent,
         migration_capabilities=_scalars(parts.get("capabilities")),
         migration_parameters=_scalars(parts.get("parameters")),
         migration_properties=_scalars(parts.get("properties")),
@@ -149,6 +151,7 @@ def _build(tree: Mapping, values: dict[str, Any], file: str, mistakes: list[Inpu
         sandbox=values.get("sandbox") is not False,
         powerdown_seconds=_powerdown_seconds(tree, values, mistakes),
         expansions=tuple(shorts.notes),
+        tpm=_tpm(shorts),
     )
     check_references(profile, mistakes)
     return profile
@@ -269,6 +272,13 @@ def _boot(tree: Mapping) -> dict[str, Scalar]:
     }
 
 
+def _tpm(shorts: Expander) -> Tpm | None:
+    if shorts.tpm is None:
+        return None
+    key, state, version = shorts.tpm
+    return Tpm(key, _absolute_scalar(state), version)
+
+
 def _scalar_map(node: Node | None) -> dict[str, Scalar]:
     items = node.items if isinstance(node, Mapping) else {}
     return {k: n for k, n in items.items() if isinstance(n, Scalar)}
@@ -299,7 +309,8 @@ def _mappings(node: Node | None, path: str, mistakes: list[InputError]) -> tuple
     return tuple(found)
 
 
-def _entries(node: Mapping, section: str, mistakes: list[InputError]) -> dict[str, Mapping]:
+def entries(node: Mapping, section: str, mistakes: list[InputError]) -> dict[str, Mapping]:
+    """The entries of a section by id; notes what cannot be an id, or is no mapping."""
     found = {}
     for key, item in node.items.items():
         place = node.key_place(key)
@@ -355,12 +366,12 @@ def _absolute_scalar(node: Scalar) -> Scalar:
     return node if path == node.text else Scalar(path, node.place, node.plain)
 
 
-def _absolute(node: Mapping, paths: set[str]) -> Mapping:
+def absolute(node: Mapping, paths: set[str]) -> Mapping:
     """`node` with each relative path made one that the launcher's own folder reaches."""
     items: dict[str, Node] = {}
     for key, item in node.items.items():
         if isinstance(item, Mapping):
-            items[key] = _absolute(item, paths)
+            items[key] = absolute(item, paths)
         elif isinstance(item, Scalar) and key in paths and item.text:
             items[key] = _absolute_scalar(item)
         else:

@@ -20,6 +20,15 @@ class Serial:
 
 
 @record
+class Tpm:
+    """A TPM that a helper emulates: the id of the chardev to it, its folder, its version."""
+
+    chardev: str
+    state: Scalar
+    version: str
+
+
+@record
 class Profile:
     """What the user wrote, merged, short forms expanded, references checked.
 
@@ -47,6 +56,8 @@ class Profile:
     nbd_server: Mapping | None
     numa: tuple[Mapping, ...]
     serials: tuple[Serial, ...]
+    #: chardev of the guest agent's port, which the launcher reads; "" without one
+    agent: str
     migration_capabilities: dict[str, Node]
     migration_parameters: dict[str, Node]
     migration_properties: dict[str, Node]
@@ -62,3 +73,4 @@ class Profile:
     sandbox: bool
     #: what each short form became, for `plan`: ("memory", place, "objects.ram …")
     expansions: tuple[tuple[str, Place, str], ...] = ()
+    tpm: Tpm | None = None

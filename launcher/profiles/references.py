@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from launcher.profiles.profile import Profile
 
 #: Device property → (section that it names, what to call it, how its kind begins).
-_DEVICE_REFERENCES = {
+DEVICE_REFERENCES = {
     "netdev": ("netdevs", "netdev", ""),
     "drive": ("blockdevs", "block node", ""),
     "chardev": ("chardevs", "chardev", ""),
@@ -25,7 +25,7 @@ _DEVICE_REFERENCES = {
     "cryptodev": ("objects", "cryptodev backend", "cryptodev-"),
 }
 #: The same for other sections; a block node's `file` or `backing` may also be a nested node.
-_OTHER_REFERENCES = {
+OTHER_REFERENCES = {
     "objects": {"netdev": ("netdevs", "netdev", ""), "chardev": ("chardevs", "chardev", "")},
     "netdevs": {
         "chardev": ("chardevs", "chardev", ""),
@@ -47,7 +47,7 @@ _MEMORY = ("objects", "memory backend", "memory-backend-")
 
 def check_references(profile: Profile, mistakes: list[InputError]) -> None:
     """Note each reference to something that the profile does not have, and each unused netdev."""
-    for section, table in (("devices", _DEVICE_REFERENCES), *_OTHER_REFERENCES.items()):
+    for section, table in (("devices", DEVICE_REFERENCES), *OTHER_REFERENCES.items()):
         for key, node in getattr(profile, section).items():
             _check_entry(profile, node, f"{section}.{key}", table, mistakes)
     machine = profile.machine.get("memory-backend")

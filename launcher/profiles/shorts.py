@@ -1,4 +1,4 @@
-"""The short forms: `memory`, `disk`, `cdrom`, `net`, `serial`, each with a visible expansion.
+"""The short forms, `memory`, `disk`, `net` and so on, each with a visible expansion.
 
 Nothing else is invented: what a short form becomes is what a QEMU user would have written.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from launcher.errors import InputError
 from launcher.nodes import Mapping, Scalar, Sequence
 from launcher.profiles.shape import ID, ID_RULE
-from launcher.qapi import parse_size, said
+from launcher.qapi import parse_boolean, parse_size, said
 from launcher.qapi.check import size_hint
 
 TYPE_CHECKING = False
@@ -25,7 +25,13 @@ _TRANSPORTS = (("microvm", "device"), ("s390-ccw", "ccw"))
 #: disk whose guest writes a qcow2 header into it would open any host file).
 _FORMATS = {".qcow2": "qcow2", ".raw": "raw", ".img": "raw", ".iso": "raw"}
 
-_SECTIONS = ("objects", "netdevs", "chardevs", "blockdevs", "devices")
+_SECTIONS = ("objects", "netdevs", "chardevs", "blockdevs", "devices", "tpmdevs")
+
+#: Versions of a TPM, and the device that shows one: the CRB interface is of TPM 2.0.
+_TPMS = {"2.0": "tpm-crb", "1.2": "tpm-tis"}
+
+#: Short forms that make one thing of a name that is given.
+_WITHOUT_ID = ("memory", "guest-agent")
 
 #: Keys of `net` that belong to the device, not to its backend.
 _NIC_KEYS = ("mac", "model")
@@ -34,16 +40,27 @@ _NIC_KEYS = ("mac", "model")
 class Expander:
     """Collects what the short forms of one profile become.
 
-    `sections` holds the new entries by section; `serials` the chardev ids of serial ports.
+    `sections` holds the new entries by section; `serials` the chardev ids of serial ports, and
+    `agent` that of the guest agent's.
+
+    Args:
+        root: the profile's tree.
+        mistakes: grows.
+        first: with which number those without an id begin, by short form.
     """
 
-    def __init__(self, root: Mapping, mistakes: list[InputError]) -> None:
+    def __init__(
+        self, root: Mapping, mistakes: list[InputError], first: dict[str, int] | None = None
+    ) -> None:
         self.root = root
         self.mistakes = mistakes
+        self.first = first or {}
         self.sections: dict[str, dict[str, Mapping]] = {name: {} for name in _SECTIONS}
         self.serials: list[tuple[str, Place, bool]] = []
+        self.agent = ""
         self.notes: list[tuple[str, Place, str]] = []
         self.memory: Mapping | None = None
+        self.tpm: tuple[str, Scalar, str] | None = None
         machine = root.get("machine")
         kind = machine.get("type") if isinstance(machine, Mapping) else machine
         self.machine = kind.text if isinstance(kind, Scalar) else ""
@@ -56,11 +73,13 @@ class Expander:
             ("cdrom", self._cdrom),
             ("net", self._net),
             ("serial", self._serial),
+            ("tpm", self._tpm),
+            ("guest-agent", self._agent),
         ):
             node = self.root.get(key)
             if node is None:
                 continue
-            for number, item in enumerate(_as_list(node)):
+            for number, item in enumerate(_as_list(node), self.first.get(key, 0)):
                 one(item, number)
 
     def _add(self, short: str, section: str, key: str, node: Mapping) -> bool:
@@ -74,7 +93,7 @@ class Expander:
             self._fail(
                 node.place,
                 f"{short} makes {section}.{key}, which exists already",
-                "give it another `id`" if short != "memory" else f"rename {section}.{key}",
+                f"rename {section}.{key}" if short in _WITHOUT_ID else "give it another `id`",
             )
             return False
         self.sections[section][key] = node
@@ -217,6 +236,52 @@ class Expander:
         self._add("serial", "chardevs", key, Mapping(backend, node.place, node.keys))
         self.serials.append((key, node.place, False))
 
+    def _agent(self, node: Node, number: int) -> None:
+        """The port on which qemu-guest-agent listens; its name is the agent's own default."""
+        if not isinstance(node, Scalar) or parse_boolean(node.text) is not True:
+            return  # no agent, or the shape's mistake
+        port = {
+            "driver": Scalar("virtserialport", node.place),
+            "bus": Scalar(f"{_AGENT}-bus.0", node.place),
+            "chardev": Scalar(_AGENT, node.place),
+            "name": Scalar("org.qemu.guest_agent.0", node.place),
+        }
+        bus = _map(node.place, driver=Scalar(self._virtio("serial"), node.place))
+        chardev = _map(node.place, backend=Scalar("socket", node.place))
+        if self._add("guest-agent", "chardevs", _AGENT, chardev):
+            self._add("guest-agent", "devices", f"{_AGENT}-bus", bus)
+            self._add("guest-agent", "devices", f"{_AGENT}-port", _map(node.place, **port))
+            self.agent = _AGENT
+
+    def _tpm(self, node: Node, number: int) -> None:
+        given = _map(node.place, state=node) if isinstance(node, Scalar) else node
+        if number or not isinstance(given, Mapping):
+            return  # the shape's mistake is noted already
+        state = given.get("state")
+        if not isinstance(state, Scalar) or state.is_null or not state.text:
+            hint = "write `tpm: FOLDER`; it is made when it does not exist"
+            self._fail(given.place, "tpm needs a folder for its state", hint)
+            return
+        version = given.get("version") or _at(given, "2.0")
+        if not isinstance(version, Scalar) or version.text not in _TPMS:
+            words = f"tpm.version must be {' or '.join(_TPMS)}, not {said(version)}"
+            self._fail(version.place, words, 'write it as text: `version: "2.0"`')
+            return
+        for name in given.items.keys() - {"state", "version", "model", "id"}:
+            hint = "it has state, version, model and id"
+            self._fail(given.key_place(name), f"tpm has no {name!r}", hint)
+        key = _text(given.get("id")) or "tpm0"
+        chardev = Mapping({"backend": _at(given, "socket")}, given.place, given.keys)
+        backend: dict[str, Node] = {"type": _at(given, "emulator"), "chardev": _at(given, key)}
+        device: dict[str, Node] = {
+            "driver": given.get("model") or _at(given, _TPMS[version.text]),
+            "tpmdev": _at(given, key),
+        }
+        if self._add("tpm", "chardevs", key, chardev):
+            self._add("tpm", "tpmdevs", key, Mapping(backend, given.place, given.keys))
+            self._add("tpm", "devices", f"{key}-dev", Mapping(device, given.place, given.keys))
+            self.tpm = (key, state, version.text)
+
     # -- images ------------------------------------------------------------------------------
 
     def _need_file(self, given: Mapping, short: str) -> Scalar | None:
@@ -240,6 +305,9 @@ class Expander:
         )
         return None
 
+
+#: The chardev of the guest agent, and how the ids of its devices begin.
+_AGENT = "guest-agent"
 
 #: What `memory` says to the machine; the rest is the backend's.
 _SIZES = ("size", "slots", "maxmem")

@@ -47,7 +47,7 @@ class Report:
 
     plan: Plan
     judged: tuple[Judged, ...]
-    #: lines of QEMU's stderr that say a value was not applied
+    #: lines of QEMU's stderr that say a value was not applied, and what is wrong with a helper
     complaints: tuple[str, ...]
     #: QMP commands and request bytes of the verification
     commands: int = 0
@@ -98,13 +98,14 @@ def judge(
     stderr: Sequence[str] = (),
     commands: int = 0,
     request_bytes: int = 0,
+    troubles: tuple[str, ...] = (),
 ) -> Report:
     """Every expectation of `plan` against what was observed. Total: each gets one verdict."""
     judged = tuple(
         _verdict(value, observations.get((value.family, value.id, value.property)))
         for value in plan.values
     )
-    return Report(plan, judged, find_complaints(stderr), commands, request_bytes)
+    return Report(plan, judged, (*find_complaints(stderr), *troubles), commands, request_bytes)
 
 
 def _verdict(value: Value, seen: Observation | None) -> Judged:

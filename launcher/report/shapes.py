@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from launcher.plan import Plan, Value
@@ -22,8 +23,8 @@ def head_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def plan_json(plan: Plan, argv: list[str]) -> dict[str, Any]:
-    """The shape of `plan --format json`."""
+def plan_json(plan: Plan, argv: list[str], helpers: Sequence[list[str]] = ()) -> dict[str, Any]:
+    """The shape of `plan --format json`; `helpers` are the command lines of what runs beside."""
     return {
         **head_json(plan),
         "argv": argv,
@@ -43,6 +44,10 @@ def plan_json(plan: Plan, argv: list[str]) -> dict[str, Any]:
         ],
         "unplanned": list(plan.unplanned),
         "notes": list(plan.notes),
+        "helpers": [
+            {"path": h.path, "chardev": h.chardev, "folder": h.folder, "argv": words}
+            for h, words in zip(plan.helpers, helpers, strict=False)
+        ],
     }
 
 

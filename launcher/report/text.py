@@ -78,7 +78,7 @@ def report_text(report: Report, *, color: bool = False) -> str:
         parts.append("platform native: nothing was pinned")
     if report.speed is not None and report.speed[0] is False:
         parts.append(f"not at native speed: {report.speed[1]}")
-    parts += [f"QEMU complained: {printable(line)}" for line in report.complaints]
+    parts += [f"complaint: {printable(line)}" for line in report.complaints]
     if plan.unplanned:
         parts.append(f"not planned, not verified: {printable(' '.join(plan.unplanned))}")
     counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
@@ -110,11 +110,19 @@ def wrong_text(report: Report) -> str:
     return "\n".join([*lines, *(printable(line) for line in report.complaints)])
 
 
-def plan_text(plan: Plan, argv: Sequence[str], *, explain: bool = False) -> str:
+def plan_text(
+    plan: Plan,
+    argv: Sequence[str],
+    helpers: Sequence[Sequence[str]] = (),
+    *,
+    explain: bool = False,
+) -> str:
     """The plan: its command line, one option a line; with `explain` each value and its origin."""
     parts = [_head(plan)]
     if plan.accel_reason:
         parts.append(f"accel {plan.accel}: {plan.accel_reason}")
+    for helper, words in zip(plan.helpers, helpers, strict=False):
+        parts.append(f"beside it, in {printable(helper.folder)}: {argv_text(words)}")
     parts.append(argv_text(argv))
     for step in plan.setup:
         from launcher.qapi import format_json

@@ -12,6 +12,8 @@ import inspect
 from typing import Any
 
 from launcher.console import Console
+from launcher.faults import Faults
+from launcher.guest import Guest
 from launcher.machine import Machine
 from launcher.monitor import Events, Monitor
 from launcher.sync.thread import THREAD
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from launcher.rig.guard import Guard
 
 #: What lives in the launcher's thread and may only be touched there.
-_LIVE = (Console, Events, Machine, Monitor)
+_LIVE = (Console, Events, Faults, Guest, Machine, Monitor)
 
 
 class Across:

@@ -216,4 +216,5 @@ async def _boot(running: Running, wanted: Wanted) -> None:
 
 def _usable(running: Running) -> bool:
     alive = running.machine.process.poll() is None and running.machine.monitor.connected
-    return alive and running.guard.fault is None
+    # A snapshot is of the machine as it was: what a test plugged and left costs a boot.
+    return alive and running.guard.fault is None and not running.machine.changes

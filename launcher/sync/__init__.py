@@ -17,7 +17,8 @@ still runs when the interpreter ends is stopped.
 from __future__ import annotations
 
 from launcher.errors import LauncherError
-from launcher.sync.machine import Console, Machine
+from launcher.sync.console import Console
+from launcher.sync.machine import Machine
 from launcher.sync.start import incoming, launch, lock
 
 __all__ = ["Console", "LauncherError", "Machine", "incoming", "launch", "lock"]

@@ -1,131 +1,24 @@
-"""A running machine and its consoles, as programs without asyncio see them."""
+"""A running machine, as programs without asyncio see it."""
 
 from __future__ import annotations
 
+from launcher.sync.console import Console, Events
+from launcher.sync.faults import Faults
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import re
-    from collections.abc import Callable, Container, Iterator, Mapping
+    from collections.abc import Callable, Container, Mapping
     from types import TracebackType
     from typing import Any, Self
 
-    from launcher import console, machine, monitor
+    from launcher import machine, monitor
     from launcher.migrate import Limits, Migration, Progress
     from launcher.plan import Plan
     from launcher.process import Process
     from launcher.report import Report
     from launcher.snapshot import Snapshot
+    from launcher.sync.guest import Guest
     from launcher.sync.thread import Caller
-
-
-class Console:
-    """A serial console; see `launcher.console.Console`."""
-
-    def __init__(self, inner: console.Console, thread: Caller) -> None:
-        self._inner = inner
-        self._thread = thread
-
-    @property
-    def text(self) -> str:
-        """What the guest wrote and is still kept."""
-        return self._thread.do(lambda: self._inner.text)
-
-    @property
-    def dropped(self) -> int:
-        """Characters that no longer are in memory."""
-        return self._inner.dropped
-
-    @property
-    def closed(self) -> bool:
-        """Whether the machine closed it, or we did."""
-        return self._inner.closed
-
-    def read(self) -> str:
-        """What came since the last `read` or `expect`, without waiting."""
-        return self._thread.do(self._inner.read)
-
-    def forget(self) -> None:
-        """Drop what is kept: from now on only what the guest writes from now on counts."""
-        self._thread.do(self._inner.forget)
-
-    def listen(self, callback: Callable[[bytes], None]) -> None:
-        """Call `callback` with every piece of output from now on, in the launcher's thread."""
-        self._thread.do(self._inner.listen, callback)
-
-    def wait_for(self, pattern: str, timeout: float = 60.0) -> str:
-        """Wait until the console shows `pattern`, a regular expression; returns what matched.
-
-        Output that came before the call counts, as far as it is still kept.
-
-        Raises:
-            LauncherError: it did not come in time, or the machine ended.
-        """
-        return self._thread.call(self._inner.wait_for(pattern, timeout))
-
-    def expect(self, pattern: str, timeout: float = 60.0) -> re.Match[str]:
-        """Wait for `pattern`, a regular expression, in what was not read or expected yet.
-
-        Raises:
-            LauncherError: as `wait_for`.
-        """
-        return self._thread.call(self._inner.expect(pattern, timeout))
-
-    def send_line(self, line: str) -> None:
-        """Type `line` and press return."""
-        self._thread.call(self._inner.send_line(line))
-
-    def write(self, data: bytes | str) -> None:
-        """Type `data` at the guest's console."""
-        self._thread.call(self._inner.write(data))
-
-    def wait_closed(self, timeout: float | None) -> None:
-        """Wait until all that the guest wrote has been read, or for `timeout` seconds."""
-        self._thread.call(self._inner.wait_closed(timeout))
-
-    def close(self) -> None:
-        """Stop reading; waiting `wait_for`s end. May be repeated."""
-        self._thread.do(self._inner.close)
-
-
-class Events:
-    """A machine's events; see `launcher.monitor.Events`. Iterating waits for the next one."""
-
-    def __init__(self, inner: monitor.Events, thread: Caller) -> None:
-        self._inner = inner
-        self._thread = thread
-
-    def __call__(self, *names: str, since: int | None = None) -> Events:
-        """Only these names (QAPI), and only those after `since`, a `mark`."""
-        return Events(self._inner(*names, since=since), self._thread)
-
-    def mark(self) -> int:
-        """The number of the last event so far."""
-        return self._inner.mark()
-
-    @property
-    def history(self) -> list[monitor.Event]:
-        """What came so far, oldest first."""
-        return self._thread.do(lambda: self._inner.history)
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """Name → how many were over their budget and were not looked at."""
-        return self._thread.do(lambda: self._inner.dropped)
-
-    def __iter__(self) -> Iterator[monitor.Event]:
-        events = self._thread.do(self._inner.__aiter__)
-
-        async def following() -> monitor.Event | None:
-            return await anext(events, None)
-
-        async def closing() -> None:
-            await events.aclose()
-
-        try:
-            while (event := self._thread.call(following())) is not None:
-                yield event
-        finally:
-            self._thread.call(closing())
 
 
 class Machine:
@@ -169,6 +62,13 @@ class Machine:
         """
         first = self.inner.console
         return next(c for c in self.consoles.values() if c._inner is first)
+
+    @property
+    def guest(self) -> Guest:
+        """Commands and files in the guest, over its agent or its serial console's shell."""
+        from launcher.sync.guest import Guest
+
+        return Guest(self.inner.guest, self._thread)
 
     def qmp(self, command: str, arguments: Mapping[str, Any] | None = None, **more: Any) -> Any:
         """Execute a QMP command: `machine.qmp("query-status")`.
@@ -215,6 +115,75 @@ class Machine:
     def whereabouts(self) -> list[str]:
         """Where the guest is, in lines: its runstate, its last events, and each vCPU."""
         return self._thread.call(self.inner.whereabouts())
+
+    def plug(
+        self,
+        *,
+        objects: Mapping[str, Any] | None = None,
+        chardevs: Mapping[str, Any] | None = None,
+        blockdevs: Mapping[str, Any] | None = None,
+        netdevs: Mapping[str, Any] | None = None,
+        devices: Mapping[str, Any] | None = None,
+        disk: Any = None,
+        net: Any = None,
+        verify: str | None = None,
+    ) -> Report:
+        """Give the running machine parts, planned and proved; as `launcher.Machine.plug`."""
+        return self._thread.call(
+            self.inner.plug(
+                objects=objects,
+                chardevs=chardevs,
+                blockdevs=blockdevs,
+                netdevs=netdevs,
+                devices=devices,
+                disk=disk,
+                net=net,
+                verify=verify,
+            )
+        )
+
+    def unplug(self, *ids: str, backends: bool = True, timeout: float = 30.0) -> None:
+        """Take parts away; as `launcher.Machine.unplug`."""
+        self._thread.call(self.inner.unplug(*ids, backends=backends, timeout=timeout))
+
+    @property
+    def changes(self) -> list[str]:
+        """The parts that were plugged or unplugged since the start, such as `devices.nic1`."""
+        return self._thread.do(lambda: self.inner.changes)
+
+    @property
+    def faults(self) -> Faults:
+        """What QEMU can do to a guest: a pulled cable, disk errors, machine checks."""
+        return Faults(self.inner.faults, self._thread)
+
+    def screendump(self, path: str = "", *, device: str = "", head: int = 0) -> bytes:
+        """A picture of the screen, as PNG; as `launcher.Machine.screendump`."""
+        return self._thread.call(self.inner.screendump(path, device=device, head=head))
+
+    def send_key(self, keys: str, *, hold_time: int | None = None) -> None:
+        """Press keys together: `machine.send_key("ctrl-alt-delete")`.
+
+        Raises:
+            InputError: there is no such key.
+        """
+        self._thread.call(self.inner.send_key(keys, hold_time=hold_time))
+
+    def type_text(self, text: str) -> None:
+        """Type at the guest's keyboard; as `launcher.Machine.type_text`."""
+        self._thread.call(self.inner.type_text(text))
+
+    def dump_guest_memory(
+        self,
+        path: str,
+        *,
+        format: str = "elf",  # noqa: A002 (QEMU's word)
+        paging: bool = False,
+        timeout: float = 300.0,
+    ) -> int:
+        """Write the guest's memory to a new file; as `launcher.Machine.dump_guest_memory`."""
+        return self._thread.call(
+            self.inner.dump_guest_memory(path, format=format, paging=paging, timeout=timeout)
+        )
 
     def snapshot(self) -> Snapshot:
         """Keep disks, RAM and devices as they are now, for `restore`; the guest goes on.

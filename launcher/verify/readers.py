@@ -286,6 +286,12 @@ def _block_nodes(answer: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _tpms(answer: Any) -> dict[str, dict[str, Any]]:
+    """TPM backends that a device shows to the guest, as -tpmdev has them (QAPI: TPMInfo)."""
+    options = ((str(entry["id"]), entry["options"]) for entry in answer)
+    return {key: {"type": one["type"], **one.get("data", {})} for key, one in options}
+
+
 def _jit(answer: Any) -> dict[str, dict[str, Any]]:
     """TCG's own words (x-query-jit): `one-insn-per-tb: off`, `gen code size 0/67103744`."""
     found: dict[str, Any] = {}
@@ -359,6 +365,7 @@ READERS: dict[str, Any] = {
     "query-block-exports": _Simple(Question("query-block-exports", None), _by("id"), by_id=True),
     "query-chardev": _Simple(Question("query-chardev", None), _by("label"), by_id=True),
     "query-audiodevs": _Simple(Question("query-audiodevs", None), _by("id"), by_id=True),
+    "query-tpm": _Simple(Question("query-tpm", None), _tpms, by_id=True),
     "query-kvm": _Simple(Question("query-kvm", None), _parameters, by_id=False),
     "query-accelerators": _Simple(Question("query-accelerators", None), _accelerators, by_id=False),
     "query-cpus-fast": _Simple(Question("query-cpus-fast", None), _cpus, by_id=False),

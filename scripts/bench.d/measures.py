@@ -17,6 +17,7 @@ from rounds import Floor, in_turns, median, process, ratio, timed
 from launcher.begin import begin
 from launcher.cache import cache_folder
 from launcher.capabilities import Capabilities
+from launcher.command import MONITOR_FD, render_argv
 from launcher.data import load_catalogue
 from launcher.files import parse_yaml
 from launcher.plan import HostFacts, make_plan
@@ -148,10 +149,10 @@ async def launch(binaries: Binaries, floor: Floor, rounds: int) -> Rows:
 
 
 async def command_line(prepared: Prepared) -> list[str]:
-    """The exact words that a launch of the plan uses; its monitor is on descriptor 3."""
+    """The words of a launch of the plan, its monitor's too; that is on descriptor 3."""
     machine = await attach(begin(prepared))
     await machine.close()
-    return machine.argv
+    return render_argv(prepared.plan, {"qmp": MONITOR_FD}, "")
 
 
 async def verify(binaries: Binaries, floor: Floor, rounds: int) -> Rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.command import render_argv
+from launcher.command import render_argv, render_helper
 from launcher.display import printable
 from launcher.errors import InputErrors, LauncherError
 from launcher.plan import Plan
@@ -39,6 +39,9 @@ def plan_golden(plan: Plan) -> str:
     ]
     lines += [f"then: {s.command} {format_json(s.arguments)}" for s in plan.setup]
     lines += [f"wants: {want.kind} {want.name}" for want in plan.wants]
+    lines += [
+        f"beside: {' '.join(render_helper(h, 3, RUNTIME))} in {h.folder}" for h in plan.helpers
+    ]
     lines += [f"unplanned: {word}" for word in plan.unplanned]
     for value in plan.values:
         line = f"{value.family} {value.type} {value.id}: {value.property}={_text(value.value)}"

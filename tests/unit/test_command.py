@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.command import fill, option_at, render_argv, render_standalone
+from launcher.command import (
+    fill,
+    option_at,
+    render_argv,
+    render_helper,
+    render_key,
+    render_standalone,
+)
 from launcher.files import parse_yaml
 from launcher.plan import Descriptor
 from tests.support.records import plan_of, profile_from
@@ -66,6 +73,19 @@ def test_further_monitors_listen():
     assert after(argv, "-chardev")[-1] == "socket,id=qmp-control,fd=9,server=on,wait=off"
 
 
+def test_a_key_is_the_monitors_chardev_and_not_among_the_words():
+    plan = planned()
+    argv = render_argv(plan, {**FDS, "qmp-control": 9}, "/run/x", keyed=True)
+    assert argv[-8:] == [
+        *("-readconfig", "/dev/fd/0", "-qmp", "chardev:qmp"),
+        *("-chardev", "socket,id=qmp-control,fd=9,server=on,wait=off"),
+        *("-qmp", "chardev:qmp-control"),
+    ]
+    assert "socket,id=qmp,fd=3" not in argv
+    assert render_key(plan.tool, FDS) == b'[chardev "qmp"]\n  backend = "socket"\n  fd = "3"\n'
+    assert render_key("qemu-storage-daemon", FDS) == b""
+
+
 def test_the_storage_daemon_has_its_own_words():
     plan = planned("platform: native\ntool: qemu-storage-daemon\n")
     assert render_argv(plan, {"qmp": 3}, "/run/x") == [
@@ -80,6 +100,23 @@ def test_a_command_line_for_a_reader():
     assert "null,id=console1" in argv
     assert "-qmp" not in argv
     assert after(argv, "-object") == ['{"qom-type":"secret","id":"s0","file":"/dev/fd/secret-s0"}']
+
+
+def test_a_helper_beside_it_listens_for_a_reader_and_is_connected_in_a_launch():
+    plan = planned("platform: native\nmachine: q35\naccel: tcg\ntpm: state\n")
+    (helper,) = plan.helpers
+    assert render_helper(helper, 3, "/run/x")[-3:] == [
+        "--ctrl",
+        "type=unixio,clientfd=3",
+        "--tpm2",
+    ]
+    assert render_helper(helper, None, "/run/x")[-2] == "type=unixio,path=/run/x/tpm0"
+    assert after(render_standalone(plan, "/run/x"), "-chardev") == [
+        "socket,id=tpm0,path=/run/x/tpm0"
+    ]
+    # Connected as well where the machine outlives us: it is no socket of ours that listens.
+    argv = render_argv(plan, {"qmp": 3, "tpm0": 4}, "/run/x", listening=True)
+    assert after(argv, "-chardev")[0] == "socket,id=tpm0,fd=4"
 
 
 def test_the_option_of_each_word():

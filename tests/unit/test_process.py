@@ -435,8 +435,11 @@ async def test_a_tied_child_ends_with_us_and_not_with_the_thread_that_made_it():
 
 
 @pytest.mark.parametrize("step", ["F_SETOWN", "F_SETSIG", "F_SETFL"])
-async def test_killed_while_the_tie_is_made(step, tmp_path):
-    """The child must not have become the program yet, at any step."""
+@pytest.mark.parametrize(
+    ("needs", "key"), [("", b""), ("read key && ", b"key\n")], ids=["shell", "key"]
+)
+async def test_killed_while_the_tie_is_made(step, needs, key):
+    """The child must not have become the program, or begun, yet, at any step."""
     code = f"""
         import fcntl, os, signal
         from launcher.process import spawn
@@ -446,8 +449,8 @@ async def test_killed_while_the_tie_is_made(step, tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(fd, command, *rest)
         fcntl.fcntl = dies
-        spawn(["/bin/sh", "-c", "echo lives; exec sleep 600"], fds={{1: 1}},
-              env={{"PATH": "/bin"}}, tie=True)
+        spawn(["/bin/sh", "-c", "{needs}echo lives && exec sleep 600"], fds={{1: 1}},
+              env={{"PATH": "/bin"}}, tie=True, key={key!r})
     """
     argv = [sys.executable, "-c", textwrap.dedent(code)]
     process = spawn(argv, fds={}, env={"PYTHONPATH": str(ROOT)}, tie=False)
@@ -459,6 +462,20 @@ async def test_killed_while_the_tie_is_made(step, tmp_path):
     assert os.read(stderr, 100) == b""
     assert process.stderr.lines == []
     os.close(stderr)
+
+
+async def test_a_key_is_all_that_is_on_stdin(tmp_path):
+    for cwd in (None, str(tmp_path)):
+        argv = ["/bin/sh", "-c", "cat; pwd"]
+        process = spawn(argv, fds={}, env={"PATH": "/bin"}, tie=True, key=b"one\ntwo\n", cwd=cwd)
+        assert await process.wait(10) == 0
+        assert process.stderr.lines == ["one", "two", cwd or os.getcwd()]
+
+
+async def test_a_child_that_does_not_wait_for_its_key():
+    for _ in range(50):  # before or after it is written
+        process = spawn(["/bin/true"], fds={}, env={}, tie=True, key=b"unread")
+        assert await process.wait(10) == 0
 
 
 async def test_a_forked_copy_of_us_does_not_keep_it_alive():

@@ -184,7 +184,7 @@ def test_report_as_text(report):
         "iothread io0 d  1                 -         profile:3  unobservable\n"
         "machine p       on                on        profile:3  match\n"
         "platform native: nothing was pinned\n"
-        "QEMU complained: x has invalid class name \\x1b[0m\n"
+        "complaint: x has invalid class name \\x1b[0m\n"
         "not planned, not verified: -msg a\\x07b\n"
         "verdict: mismatch (2 match, 1 mismatch, 1 absent, 1 unobservable)"
     )
@@ -277,6 +277,18 @@ def test_plan_as_json_and_text(plan):
     assert "there is no command" in text
     assert text.endswith("note: n")
     assert "omitted" not in plan_text(whole, ["q", "-S"])
+
+
+def test_a_plan_shows_what_runs_beside():
+    text = "name: t\nplatform: native\nmachine: q35\naccel: tcg\ntpm: /srv/tpm\n"
+    plan = plan_of(profile_from(parse_yaml(text, "f.yaml")), "10.0")
+    assert "beside it, in /srv/tpm: swtpm \\\n  --tpm2\n" in plan_text(
+        plan, ["qemu"], [["swtpm", "--tpm2"]]
+    )
+    shown = plan_json(plan, ["qemu"], [["swtpm", "--tpm2"]])["helpers"]
+    assert shown == [
+        {"path": "tpm", "chardev": "tpm0", "folder": "/srv/tpm", "argv": ["swtpm", "--tpm2"]}
+    ]
 
 
 def test_plan_text_tells_setup_and_reason():
