@@ -18,6 +18,9 @@ from launcher.fleet.faults import RemoteError
 
 pytestmark = pytest.mark.integration
 
+#: Kills of agent and broker with a command under way.
+ROUNDS = 50 if os.environ.get("QEMU_LAUNCHER_FULL") == "1" else 4
+
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
@@ -86,6 +89,7 @@ async def test_a_host_that_is_away_is_told_at_once_unless_one_waits(broker, host
         assert (await waiting).result == {"machines": []}
 
 
+@pytest.mark.timeout(600)
 async def test_a_command_outlives_kills_of_agent_and_broker_and_is_done_once(tmp_path, hosts):
     folder = tmp_path / "own-broker"
     folder.mkdir()
@@ -97,12 +101,14 @@ async def test_a_command_outlives_kills_of_agent_and_broker_and_is_done_once(tmp
         try:
             async with launcher.fleet.connect(broker.url) as fleet:
                 await fleet.command(agent.host, "start", profile="db")
-                for number in range(6):
+                for number in range(ROUNDS):
                     verb = "stop" if number % 2 else "start"
                     what = {"machine": "web", "first": "SIGKILL"}
                     what = what if number % 2 else {"profile": "web"}
                     asked = asyncio.create_task(fleet.command(agent.host, verb, wait=True, **what))
-                    await asyncio.sleep(0.02 * number)  # each at another point of the command
+                    await asyncio.sleep(
+                        0.02 * (number % 10)
+                    )  # each at another point of the command
                     agent.kill()
                     broker.kill()
                     broker.start()
