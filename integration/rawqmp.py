@@ -33,13 +33,20 @@ class RawQMP:
             stderr=self.stderr,
         )
         try:
-            sock = self._accept(listener)
+            self.socket = self._accept(listener)
+        except BaseException:
+            self._abandon()
+            raise
         finally:
             listener.close()
-        self.socket = sock
-        self.file = sock.makefile("rb")
-        assert "QMP" in json.loads(self.file.readline())
-        self.execute("qmp_capabilities")
+        self.file = self.socket.makefile("rb")
+        try:
+            greeting = self.file.readline()
+            assert b"QMP" in greeting, f"QEMU ended: {self.said()}"
+            self.execute("qmp_capabilities")
+        except BaseException:
+            self.close()
+            raise
 
     def _accept(self, listener: socket.socket) -> socket.socket:
         listener.settimeout(0.2)
@@ -83,11 +90,15 @@ class RawQMP:
 
     def close(self) -> None:
         """End QEMU."""
+        self.socket.close()
+        self.file.close()
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """End QEMU without a session."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(10)
-        self.socket.close()
-        self.file.close()
         self.stderr.close()
         self.folder.cleanup()
 

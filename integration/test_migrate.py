@@ -23,7 +23,7 @@ import pytest
 import launcher
 from integration.conftest import RELEASES, installed
 from launcher.begin import begin
-from launcher.errors import InputError, VerdictError
+from launcher.errors import InputError, LauncherError, VerdictError
 from launcher.host.runtime import list_machines
 from launcher.incoming import incoming
 from launcher.locks.model import HEAD
@@ -31,7 +31,6 @@ from launcher.migrate import Limits, MigrationError, follow
 from launcher.prepare import Request, load, prepare
 from launcher.rehearse import Rehearsal, Rehearsing
 from launcher.start import start
-from tests.unit.test_migrate import CERTIFICATE
 
 pytestmark = pytest.mark.integration
 
@@ -78,14 +77,14 @@ async def prepared(profile: dict, release: str, *settings: str):
 numbers = itertools.count(1)
 
 
-def folder() -> str:
+def folder_name() -> str:
     return f"test-migrate-{os.getpid()}-{next(numbers)}"
 
 
 @asynccontextmanager
 async def running(profile: dict, release: str, *settings: str):
     """A machine whose guest counts."""
-    machine = await start(begin(await prepared(profile, release, *settings), folder=folder()))
+    machine = await start(begin(await prepared(profile, release, *settings), folder=folder_name()))
     try:
         await machine.console.wait_for(r"tick 1\s", 90)
         yield machine
@@ -95,7 +94,7 @@ async def running(profile: dict, release: str, *settings: str):
 
 async def waiting(source, profile: dict, release: str, *settings: str):
     made = await prepared(profile, release, *settings)
-    return await incoming(made, uuid=source.plan.uuid, folder=folder())
+    return await incoming(made, uuid=source.plan.uuid, folder=folder_name())
 
 
 async def goes_on(machine, before: str = "") -> None:
@@ -336,6 +335,31 @@ async def test_the_source_takes_its_disk_back_after_a_failure(guest, raw_image):
         await source.console.wait_for("it is there", 30)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "cpu"),
+    [
+        ("10.0", "5.2", "max"),
+        *([("7.2", "5.2", "max"), ("11.1", "5.2", "max"), ("7.2", "5.2", "Haswell")] * FULL),
+    ],
+)
+async def test_programs_die_of_instructions_that_went_away(guest, old, new, cpu):
+    """It loads, and the guest's own programs meet an invalid opcode; the cure keeps them alive."""
+    for features, result in ({"avx": "off"}, "continues"), ({}, "stopped"):
+        profile = profile_of(guest, cpu={"model": cpu, **features})
+        async with running(profile, old) as source:
+            destination = await waiting(source, profile, new)
+            try:
+                migration = await source.migrate(destination, limits=PATIENT, force=True)
+                broken = {f.property for f in migration.findings if f.severity == "breaks"}
+                assert broken == (set() if features else {"avx"})
+                with contextlib.suppress(LauncherError):
+                    await destination.console.wait_for(r"tick \d+\s+tick \d+\s", 5)
+                seen = follow(source.console.text, destination.console.text)
+                assert seen.verdict == result
+            finally:
+                await destination.close()
+
+
 # -- into a file, and out of it -------------------------------------------------------------------
 
 
@@ -563,44 +587,3 @@ def test_a_full_disk_at_the_target(guest, tmp_path, release):
     assert (done.returncode, told["result"], told["guest"]) == (3, "failed", "source")
     assert "No space left on device" in told["error"]["message"]
     assert done.stderr == "", "the part of a file that was written is of no use"
-
-
-# -- TLS ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("old", "new"), [("7.2", "11.1"), ("10.0", "7.2")], ids=str)
-def test_an_encrypted_stream(guest, tmp_path, old, new):
-    """One profile: the source is the client's end and the destination the server's."""
-    (tmp_path / "keys.psk").write_text(f"qemu:{random.Random(1).randbytes(32).hex()}\n")
-    tls = {
-        "objects": {"tls0": {"qom-type": "tls-creds-psk", "dir": str(tmp_path)}},
-        "migration": {"parameters": {"tls-creds": "tls0", "tls-hostname": ""}},
-    }
-    path = tmp_path / "moved.yaml"
-    path.write_text(json.dumps(profile_of(guest, **tls)))
-    ends = ["--from", installed(old).binary, "--to", installed(new).binary]
-    done = run_verb(str(path), *ends, "--via", "tcp", "--format", "json")
-    told = json.loads(done.stdout)
-    assert (done.returncode, told["result"]) == (0, "completed"), told
-    endpoints = [
-        {v["property"]: v["planned"] for v in told[end]["values"] if v["id"] == "tls0"}["endpoint"]
-        for end in ("source", "destination")
-    ]
-    assert endpoints == ["client", "server"]
-
-
-def test_a_certificate_for_another_host_is_told_before_anything_starts(guest, tmp_path):
-    (tmp_path / "server-cert.pem").write_text(CERTIFICATE)
-    tls = {
-        "objects": {"tls0": {"qom-type": "tls-creds-x509", "dir": str(tmp_path)}},
-        "migration": {"parameters": {"tls-creds": "tls0"}},
-    }
-    path = tmp_path / "moved.yaml"
-    path.write_text(json.dumps(profile_of(guest, **tls)))
-    binary = installed("10.0").binary
-    wrong = ["--via", "tcp", "--set", "migration.parameters.tls-hostname=host-a.example"]
-    done = run_verb(str(path), "--from", binary, "--to", binary, *wrong)
-    assert done.returncode == 4
-    assert "is for host-b.example, *.lab.example" in done.stderr
-    assert "will expect host-a.example" in done.stderr
-    assert "starting" not in done.stderr

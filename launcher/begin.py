@@ -14,6 +14,7 @@ from launcher.process import spawn
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from launcher.helpers import Running
     from launcher.host.resources import Resources
@@ -178,5 +179,23 @@ def _record(prepared: Prepared, held: Resources, pid: int | None, detached: bool
             profile=os.path.abspath(prepared.loaded.profile_file),
             platform=plan.platform,
             plan=kept,
+            asked=_asked(prepared) if pid is not None else None,
         )
     )
+
+
+def _asked(prepared: Prepared) -> dict[str, Any]:
+    """What the machine was planned from beside its profile, without what holds a secret."""
+    request, plan = prepared.loaded.request, prepared.plan
+    platform = request.platform
+    if platform.endswith((".yaml", ".yml")):
+        platform = os.path.abspath(platform)
+    found: dict[str, Any] = {"platform": platform}
+    if request.lock:
+        found["lock"] = os.path.abspath(request.lock)
+    if request.settings:
+        from launcher.locks.model import shown_settings
+
+        secrets = [want.content for want in plan.wants if want.kind == "secret"]
+        found["settings"] = shown_settings(tuple(request.settings), secrets)
+    return found

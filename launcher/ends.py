@@ -38,7 +38,7 @@ def planned_end(prepared: Prepared, facts: Mapping[str, Any] | None = None) -> S
     """
     plan = prepared.plan
     side = side_of_plan(plan, prepared.capabilities, facts=_host(plan, facts))
-    return unnamed(prepared, _asked(prepared, side))
+    return unnamed(prepared, _asked(prepared, side, facts))
 
 
 def unnamed(prepared: Prepared, side: Side) -> Side:
@@ -65,15 +65,26 @@ async def end_of(machine: Machine, facts: Mapping[str, Any] | None = None) -> Si
         ram=await ram_blocks(machine.monitor, capabilities),
         blockers=await blockers(machine.monitor),
     )
-    return _asked(machine.prepared, side)
+    return _asked(machine.prepared, side, facts)
 
 
-def _asked(prepared: Prepared, side: Side) -> Side:
-    """With the machine type as the profile has it."""
+def _asked(prepared: Prepared, side: Side, facts: Mapping[str, Any] | None) -> Side:
+    """With the machine type as the profile has it, and where its memory's files are."""
     from launcher.nodes import Scalar
 
     kind = prepared.loaded.profile.machine.get("type")
-    return replace(side, asked=kind.text if isinstance(kind, Scalar) else "")
+    systems = _file_systems(prepared.plan, facts)
+    return replace(side, asked=kind.text if isinstance(kind, Scalar) else "", file_systems=systems)
+
+
+def _file_systems(plan: Plan, facts: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """What the files of this host's memory backends are on; of another host nothing is known."""
+    paths = [str(o.members["mem-path"]) for o in plan.options if "mem-path" in o.members]
+    if facts is not None or not paths:
+        return None
+    from launcher.host.mounts import file_system
+
+    return {path: file_system(path) for path in paths}
 
 
 def _host(plan: Plan, facts: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -9,11 +9,11 @@ import re
 from contextlib import suppress
 
 from launcher.begin import begin
-from launcher.encrypted import check_names, endpoint_settings
 from launcher.errors import InputError, LauncherError
 from launcher.incoming import incoming
 from launcher.migrate import Limits, MigrationError, follow, parse_via
 from launcher.migrate.counter import TICK, pattern_of
+from launcher.migrate.encrypted import check_names, endpoint_settings, turn_round
 from launcher.prepare import Request, load, prepare
 from launcher.record import record
 from launcher.start import start
@@ -121,33 +121,35 @@ class Rehearsal:
             LauncherError: the profile cannot be had at one end, an end did not start, the guest
                 did not come up, or (MigrationError) did not move. `legs` has what is known.
         """
-        ends = await self._prepare_both()
-        self._on_step(f"starting the source, QEMU {ends[0].plan.version}")
-        folder = self._folder(ends[0])
-        self.machine = await start(begin(ends[0], folder=folder))
+        first, arrivals = await self._prepare_all()
+        self._on_step(f"starting the source, QEMU {first.plan.version}")
+        self.machine = await start(begin(first, folder=self._folder(first)))
         try:
             await self._wait_up(self.machine)
             for number in range(self.asked.legs):
-                await self._move(ends[(number + 1) % 2])
+                await self._move(arrivals[(number + 1) % 2])
         finally:
             await self.machine.close()
 
-    async def _prepare_both(self) -> list[Prepared]:
-        """Plans of both ends, in which they are also each other's ends of TLS."""
-        ends = [await self._prepare(0), await self._prepare(1)]
-        for end, role in enumerate(("client", "server")):
-            more = endpoint_settings(ends[end], role)
-            if more:
-                # On the way back it would have to be the other: only one leg can be encrypted so.
-                if self.asked.legs > 1:
-                    raise InputError(
-                        "with TLS the guest cannot come back: the source is the client's end",
-                        hint="rehearse the way back as a migration of its own",
-                        code="usage",
-                    )
-                ends[end] = await self._prepare(end, more)
-        check_names(ends[0].plan, ends[1].plan, parse_via(self.asked.via))
-        return ends
+    async def _prepare_all(self) -> tuple[Prepared, list[Prepared]]:
+        """The plan of the first source, and one for a guest's arrival on each of the binaries.
+
+        They differ with TLS: who takes a guest is the server, and who sends it the client.
+        """
+        via, legs = parse_via(self.asked.via), self.asked.legs
+        first, there = await self._prepare(0), await self._prepare(1)
+        check_names(first.plan, there.plan, via)
+        back = first
+        if legs > 1:
+            check_names(there.plan, first.plan, via)
+            back = await self._as("server", first, 0)
+        there = await self._as("server", there, 1)
+        return await self._as("client", first, 0), [back, there]
+
+    async def _as(self, role: str, prepared: Prepared, end: int) -> Prepared:
+        """A plan with its half of TLS, and with both where the guest goes on from there."""
+        more = endpoint_settings(prepared, role, both=role == "server" and self.asked.legs > 1)
+        return await self._prepare(end, more) if more else prepared
 
     async def _prepare(self, end: int, more: tuple[str, ...] = ()) -> Prepared:
         asked = self.asked
@@ -188,6 +190,7 @@ class Rehearsal:
         self._on_step(f"starting the destination, QEMU {prepared.plan.version}")
         destination = await incoming(prepared, uuid=source.plan.uuid, folder=folder)
         try:
+            await turn_round(source)
             migration = await source.migrate(
                 destination,
                 via=self.asked.via,

@@ -56,11 +56,11 @@ def _run(path: str, headers: dict[str, list[str]]) -> LauncherError:
     release = headers.get("qemu", ["10.0"])[0]
     assert release in RELEASES
     settings = tuple(headers.get("set", ()))
-    started = time.perf_counter()
+    started = time.process_time()  # ours: others may use the CPUs, too
     try:
         plan_of(profile_from(path, settings, headers.get("platform", [""])[0]), release, **facts)
     except LauncherError as error:
-        assert time.perf_counter() - started < 1
+        assert time.process_time() - started < 1
         return error
     pytest.fail("there is a plan")
 

@@ -42,7 +42,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("plug", "controls"),
     ("begin", "machine"),
     ("start",),
-    ("locking", "incoming", "encrypted"),
+    ("locking", "incoming"),
     ("rehearse", "saved"),
     ("speed", "sync", "agent", "fleet"),
     ("testing",),

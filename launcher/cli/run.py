@@ -12,9 +12,12 @@ from launcher.errors import InputError, VerdictError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Awaitable, Callable
 
     from launcher.begin import Started
+    from launcher.machine import Machine
     from launcher.plan import Plan
+    from launcher.prepare import Prepared
 
 
 def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
@@ -44,11 +47,27 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run a machine. QEMU is spawned before asyncio is imported."""
-    _check_options(options)
+    check_options(options)
     clock = {"begin": time.monotonic()}
     from launcher.prepare import load, prepare_now
 
-    prepared = prepare_now(load(request_of(options)))
+    return attended(options, prepare_now(load(request_of(options))), clock)
+
+
+def attended(
+    options: argparse.Namespace,
+    prepared: Prepared,
+    clock: dict[str, float],
+    arriving: Callable[[Machine], Awaitable[None]] | None = None,
+) -> int:
+    """Start a machine and stay with it, or leave it detached.
+
+    Args:
+        options: of `run`.
+        prepared: what to start.
+        clock: when it began (`begin`, time.monotonic).
+        arriving: what is done once the machine is proved, before its guest runs.
+    """
     _check_plan(options, prepared.plan)
     from launcher.begin import begin
     from launcher.cli.signals import note_signals
@@ -59,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     clock["spawned"] = time.monotonic()
     kept = False
     try:
-        status = _attend(options, started, clock, noted)
+        status = _attend(options, started, clock, noted, arriving)
         kept = options.detach and status == 0
     finally:
         if not kept:
@@ -71,7 +90,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _attend(
-    options: argparse.Namespace, started: Started, clock: dict[str, float], noted: list[int]
+    options: argparse.Namespace,
+    started: Started,
+    clock: dict[str, float],
+    noted: list[int],
+    arriving: Callable[[Machine], Awaitable[None]] | None,
 ) -> int:
     import gc
 
@@ -83,7 +106,7 @@ def _attend(
 
     from launcher.cli.session import Session
 
-    session = Session(options, started, clock, noted)
+    session = Session(options, started, clock, noted, arriving)
     try:
         return asyncio.run(session.live())
     except VerdictError as error:
@@ -93,7 +116,12 @@ def _attend(
         return error.exit_status
 
 
-def _check_options(options: argparse.Namespace) -> None:
+def check_options(options: argparse.Namespace) -> None:
+    """`--until` and what goes with it.
+
+    Raises:
+        InputError: they do not go together.
+    """
     if options.timeout is not None and options.until is None:
         raise InputError("--timeout is for --until", code="usage")
     if options.until is None:

@@ -21,7 +21,7 @@ from launcher.start import attach, refuse
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -56,6 +56,7 @@ class Session:
         started: the spawned QEMU.
         clock: when `run` began, had planned and had spawned, in seconds (time.monotonic).
         noted: signals that came before there was a loop.
+        arriving: what is done once the machine is proved, before its guest runs.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class Session:
         started: Started,
         clock: dict[str, float],
         noted: list[int],
+        arriving: Callable[[Machine], Awaitable[None]] | None = None,
     ) -> None:
         self.options = options
         self.started = started
         self.clock = clock
         self._noted = noted
+        self._arriving = arriving
         self._report: Report | None = None
         self._status = 0
         self._attending = False
@@ -113,6 +116,8 @@ class Session:
         kept = False
         try:
             await self._prove(machine)
+            if self._arriving is not None:
+                await self._arriving(machine)
             if self.options.detach:
                 await machine.resume()
                 await self._let_go(machine)

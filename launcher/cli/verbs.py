@@ -39,6 +39,16 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "rehearse a migration between two QEMUs on this host",
         "qemu-launcher migrate web.yaml --from OLD/qemu-system-x86_64 --to qemu-system-x86_64",
     ),
+    "save": (
+        "saved",
+        "save a running machine to a file, with its lock, and end it",
+        "qemu-launcher save web web.state",
+    ),
+    "restore": (
+        "saved",
+        "start a machine under a saved state's lock and let its guest go on",
+        "qemu-launcher restore web.state --qemu qemu-system-x86_64",
+    ),
     "platform": (
         "platforms",
         "list platforms, show what one pins, compare two, find what hosts share",

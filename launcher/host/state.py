@@ -21,6 +21,7 @@ class MachineState:
         start_time: of `pid`, clock ticks since boot (proc(5), field 22); filled in on writing.
         boot_id: of the boot that it was written in; filled in on writing.
         plan: the plan's JSON form, for reports about a running machine.
+        asked: what it was planned from beside the profile: `platform`, `settings`, `lock`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class MachineState:
     profile: str = ""
     platform: str = ""
     plan: Any = None
+    asked: Any = None
 
 
 def start_time(pid: int) -> int | None:

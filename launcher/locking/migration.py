@@ -8,28 +8,33 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from launcher.machine import Machine
+    from launcher.capabilities import Capabilities
+    from launcher.monitor import Monitor
+    from launcher.plan import Plan
 
 
-async def migration_of(machine: Machine) -> dict[str, Any]:
-    """The section `migration` of a lock file, read from a paused machine.
+async def migration_of(monitor: Monitor, plan: Plan, capabilities: Capabilities) -> dict[str, Any]:
+    """The section `migration` of a lock file, read from a machine.
+
+    Args:
+        monitor: the machine's.
+        plan: what was decided for it.
+        capabilities: of its binary.
 
     Raises:
         MonitorError: QEMU went away.
     """
     from launcher.verify.hmp import parse_migrate, parse_ram_blocks
 
-    plan = machine.plan
     if plan.tool != "qemu-system":
         return {}
-    capabilities = machine.prepared.capabilities
     kind = capabilities.machine(plan.machine)
     compat = (
         {name: text for (type_, name), text in kind.compat.items() if type_ == "migration"}
         if kind is not None
         else {}
     )
-    answers = await machine.monitor.execute_all(
+    answers = await monitor.execute_all(
         [
             ("query-migrate-capabilities", None),
             ("query-migrate-parameters", None),
@@ -45,7 +50,7 @@ async def migration_of(machine: Machine) -> dict[str, Any]:
     told = {**parse_migrate(brief or "")[""], **parse_migrate(full or "")[""]}
     known = capabilities.properties("migration") or {}
     found = {
-        "cpu": await _cpu_type(machine, cpus),
+        "cpu": await _cpu_type(monitor, cpus),
         "compat": compat,
         "capabilities": {entry["capability"]: entry["state"] for entry in states or ()},
         "parameters": dict(sorted((parameters or {}).items())),
@@ -59,8 +64,8 @@ async def migration_of(machine: Machine) -> dict[str, Any]:
     return {key: part for key, part in found.items() if part}
 
 
-async def _cpu_type(machine: Machine, cpus: Any) -> str:
+async def _cpu_type(monitor: Monitor, cpus: Any) -> str:
     if not cpus:
         return ""
     arguments = {"path": cpus[0]["qom-path"], "property": "type"}
-    return str(await machine.monitor.execute("qom-get", arguments))
+    return str(await monitor.execute("qom-get", arguments))

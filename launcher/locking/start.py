@@ -110,7 +110,7 @@ async def read_back(started: Started) -> Observed:
     held = started.resources.directory
     try:
         report = settled(await machine.verify())
-        migration = await migration_of(machine)
+        migration = await migration_of(machine.monitor, machine.plan, machine.capabilities)
         return Observed(started.prepared, report, migration, held.path if held else "")
     except MonitorError as error:
         raise await died(started, error) from None

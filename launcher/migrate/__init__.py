@@ -7,6 +7,7 @@
     move.py        the order of a migration, and its undoing
     counter.py     the guest's own proof that it went on, from its console
     certificate.py  the names that a TLS certificate is for
+    encrypted.py   TLS between the two ends: roles, and whether the names fit
     stream.py      a guest's state into a file, and out of one
 
 The destination is a machine that waits (`-incoming defer`); starting it is `launcher.incoming`.

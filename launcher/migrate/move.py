@@ -16,8 +16,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from launcher.errors import InputError, LauncherError, MonitorError
+from launcher.errors import HostError, InputError, LauncherError, MonitorError
 from launcher.migrate.carry import Cancelled, Carrying
+from launcher.migrate.encrypted import check_names
 from launcher.migrate.model import Limits, Migration, MigrationError
 from launcher.migrate.transport import Transport, Via, knows_file, parse_via
 from launcher.preflight import breaks, explain, preflight
@@ -197,6 +198,10 @@ class Move:
                 hint="start it with `-incoming defer`",
                 code="destination",
             )
+        try:
+            check_names(self.source.plan, self.destination.plan, self.stream.transport.via)
+        except HostError as error:
+            raise Refused(error.message, hint=error.hint) from error
         self.before = await self.destination.verify()
         self._refuse_mismatch(self.before, "before the stream was loaded", force)
         self.lap("verified")

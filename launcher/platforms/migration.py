@@ -6,7 +6,16 @@ from launcher.errors import InputErrors
 from launcher.nodes import Mapping, Scalar
 from launcher.platforms.catalogue import FAMILIES
 from launcher.platforms.reader import Reader
-from launcher.platforms.rules import Blocked, Default, Fact, Layout, Offer, Rule, Rules
+from launcher.platforms.rules import (
+    Blocked,
+    Default,
+    Emulated,
+    Fact,
+    Layout,
+    Offer,
+    Rule,
+    Rules,
+)
 from launcher.platforms.versions import ALWAYS
 
 TYPE_CHECKING = False
@@ -21,12 +30,12 @@ ENDS = ("source", "destination", "both")
 _MORE = ("smp", "memory", "cpu", "numa", "boot", "uuid")
 _RULE = (
     *("source", "destination", "from", "to", "with", "given", "severity", "words", "then"),
-    *("cure", "ref"),
+    *("machine", "cure", "ref"),
 )
 
 _SECTIONS = (
-    *("properties", "harmless", "defaults", "blocked", "stateless", "facts", "offers"),
-    *("machines", "seats", "instances", "transports"),
+    *("properties", "harmless", "defaults", "blocked", "stateless", "alike", "facts", "offers"),
+    *("tcg", "machines", "seats", "instances", "transports"),
 )
 
 
@@ -44,9 +53,11 @@ def read_rules(tree: Mapping) -> Rules:
         defaults={k: _defaults(reader, body) for k, body in _typed(reader, tree, "defaults")},
         blocked=_blocked(reader, tree),
         stateless=frozenset(_words(reader, tree, "stateless")),
+        alike={name: tuple(text.split()) for name, text in reader.pairs(tree, "alike")},
         facts=_facts(reader, tree),
         offers=tuple(_offers(reader, tree)),
         layouts=dict(_layouts(reader, tree)),
+        emulated=tuple(_emulated(reader, tree)),
         seats=dict(reader.pairs(tree, "seats")),
         instances={
             name: reader.range(body, "numbered")
@@ -123,6 +134,7 @@ def _rule(reader: Reader, body: Mapping) -> Rule:
         then=reader.text(body, "then") or "",
         cures=cures,
         ref=reader.text(body, "ref") or "",
+        machines=_words(reader, body, "machine"),
     )
 
 
@@ -182,6 +194,16 @@ def _offers(reader: Reader, tree: Mapping) -> Iterator[Offer]:
         properties = _words(reader, body, "properties")
         since = reader.version(body, "since")
         yield Offer(feature, properties, since, reader.text(body, "code") or "")
+
+
+def _emulated(reader: Reader, tree: Mapping) -> Iterator[Emulated]:
+    for body in _mappings(reader, tree.items["tcg"], "tcg") if "tcg" in tree.items else ():
+        known = ("features", "since", "models", "code")
+        reader.keys(body, known, known)
+        since = reader.version(body, "since")
+        if since is not None:
+            features, models = _words(reader, body, "features"), _words(reader, body, "models")
+            yield Emulated(features, since, models, reader.text(body, "code") or "")
 
 
 def _layouts(reader: Reader, tree: Mapping) -> Iterator[tuple[str, Layout]]:

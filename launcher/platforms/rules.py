@@ -24,7 +24,8 @@ class Rule:
 
     `source` and `destination` are the values for which it holds (None: any); without either it
     holds for values that differ. `from_` and `to` are the releases of the two binaries. `agreed`
-    are capabilities that both ends have. With `given`, `on` and `off` stand for whether there is
+    are capabilities that both ends have, `machines` patterns of their machine types (empty: any).
+    With `given`, `on` and `off` stand for whether there is
     a value at all. `cures` are (end, value) pairs, all of them needed.
     """
 
@@ -39,6 +40,7 @@ class Rule:
     then: str
     cures: tuple[tuple[str, str], ...]
     ref: str
+    machines: tuple[str, ...] = ()
 
 
 @record
@@ -86,6 +88,19 @@ class Offer:
 
 
 @record
+class Emulated:
+    """CPU features that tcg has since a release, on the models that have them.
+
+    `code` is the kind of finding when they go away; patterns of models may end in a star.
+    """
+
+    features: tuple[str, ...]
+    since: Version
+    models: tuple[str, ...]
+    code: str
+
+
+@record
 class Layout:
     """Where a machine type puts things: its RAM block, its PCI root bus and first free slot."""
 
@@ -96,16 +111,21 @@ class Layout:
 
 @record
 class Rules:
-    """Everything that migration.yaml says. Types may end in `*`."""
+    """Everything that migration.yaml says. Types may end in `*`.
+
+    `alike` has, for a device's type, those that load its state although they are another device.
+    """
 
     properties: dict[tuple[str, str], dict[str, tuple[Rule, ...]]]
     harmless: dict[tuple[str, str], frozenset[str]]
     defaults: dict[tuple[str, str], dict[str, tuple[Default, ...]]]
     blocked: dict[tuple[str, str], tuple[Blocked, ...]]
     stateless: frozenset[str]
+    alike: dict[str, tuple[str, ...]]
     facts: dict[str, tuple[Fact, ...]]
     offers: tuple[Offer, ...]
     layouts: dict[str, Layout]
+    emulated: tuple[Emulated, ...]
     seats: dict[str, str]
     instances: dict[str, Range]
     transports: dict[str, dict[str, tuple[Rule, ...]]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.platforms.rules import holds
+from launcher.platforms.rules import holds, matching
 from launcher.preflight.cures import WHERE, cures_for, property_cure
 from launcher.preflight.findings import Cure, Finding
 from launcher.preflight.worth import is_harmless, member, rules_for, setting
@@ -186,6 +186,8 @@ def _fits(pair: Pair, rule: Rule, values: tuple[str | None, str | None]) -> bool
     if not (holds(rule.from_, pair.source.version) and holds(rule.to, pair.destination.version)):
         return False
     if not pair.agreed(rule.agreed):
+        return False
+    if rule.machines and not matching([("", m) for m in rule.machines], "", pair.source.machine):
         return False
     if rule.source is None and rule.destination is None:
         return values[0] != values[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from launcher.platforms import reaches
+from launcher.platforms.rules import matching
 from launcher.platforms.versions import release_numbers
 from launcher.preflight.agree import Pair, judge, members_findings
 from launcher.preflight.cures import property_cure
@@ -11,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from launcher.preflight.options import Entry
     from launcher.preflight.side import Side
 
 
@@ -127,19 +130,49 @@ def _cpu_model(pair: Pair) -> Iterator[Finding]:
         what = f"the CPU is {models[0] or 'not set'} at the source and {models[1] or 'not set'} at"
         what += " the destination"
         yield pair.finding("cpu-model", what, models, subject=subject, cures=cures)
-        return
     yield from members_findings(pair, here, there)
-    if models[0] not in ("max", "host"):
+    yield from _programs(pair, here)
+    if models[0] != models[1] or models[0] not in ("max", "host"):
         return
     flags = destination.cpu_flags
     gone = sorted((source.cpu_flags or frozenset()) - flags) if flags else []
+    if source.accel == destination.accel == "tcg":
+        gone = sorted(_gone(pair, here, "cpu-follows"))
     older = source.version is not None and source.version != destination.version
     if gone or older:
         values = (source.name, destination.name)
         what = f"the CPU model is {models[0]}"
         if gone:
-            what += f", and the destination's host lacks {', '.join(gone[:6])}"
+            what += f", and the destination lacks {', '.join(gone[:6])}"
+            what += f" and {len(gone) - 6} more" if len(gone) > 6 else ""
         yield pair.finding("cpu-follows", what, values, subject=subject)
+
+
+def _programs(pair: Pair, here: Entry) -> Iterator[Finding]:
+    """Instructions that programs choose when they start, and that the destination's tcg lacks."""
+    gone = _gone(pair, here, "cpu-programs")
+    if not gone or not pair.source.accel == pair.destination.accel == "tcg":
+        return
+    subject = ("cpu", here.type, "cpu", gone[0])
+    ends = (pair.source.name, pair.destination.name)
+    what = f"the CPU is {here.type}, and {ends[1]} emulates no {gone[0]}"
+    cures = (property_cure(subject, "both", "off"),)
+    yield pair.finding("cpu-programs", what, ends, subject=subject, cures=cures)
+
+
+def _gone(pair: Pair, here: Entry, code: str) -> list[str]:
+    """CPU features of the source that tcg has there, and at the destination not yet."""
+    versions = (pair.source.version, pair.destination.version)
+    if None in versions:
+        return []
+    found = []
+    for one in pair.know.rules.emulated:
+        has = [reaches(one.since, v) for v in versions if v is not None]
+        if one.code != code or has != [True, False]:
+            continue
+        usual = "on" if matching([("", model) for model in one.models], "", here.type) else "off"
+        found += [name for name in one.features if here.members.get(name, usual) == "on"]
+    return found
 
 
 def _uuid(pair: Pair) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.platforms import parse_qemu_version
-from launcher.preflight.options import Entry, as_words, entries_of_argv, flat
+from launcher.preflight.options import Entry, as_words, cpu_features, entries_of_argv, flat
 from launcher.preflight.reading import home_of, settings_of
 from launcher.preflight.side import Block, Side
 from launcher.qapi import parse_size
@@ -29,6 +29,9 @@ def _entries_of_sections(sections: Mapping[str, Any]) -> list[Entry]:
     for family, tag in (("machine", "type"), ("cpu", "model"), ("smp", ""), ("memory", "")):
         members = flat(sections.get(family) or {})
         if members:
+            if family == "cpu":
+                model, features = cpu_features(members)
+                members = {"model": model, **features}
             kind = members.pop(tag, "") if tag else family
             found.append(Entry(family, kind, family, _sized(members)))
     if sections.get("boot"):

@@ -47,6 +47,33 @@ def memory_findings(pair: Pair) -> Iterator[Finding]:
     for here, other in zip(source, destination, strict=False):
         if here.backend is not None and other.backend is not None:
             yield from members_findings(pair, here.backend, other.backend, names=_NAMES)
+    yield from _postcopy_files(pair, destination)
+
+
+#: What postcopy can ask pages of (migration/postcopy-ram.c, test_ramblock_postcopiable).
+_FAULTING = ("tmpfs", "hugetlbfs")
+
+
+def _postcopy_files(pair: Pair, blocks: list[Ram]) -> Iterator[Finding]:
+    """Files behind the destination's RAM that postcopy cannot be done with."""
+    if pair.settings("migration-capability", "postcopy-ram")[1] != "on":
+        return
+    known = pair.destination.file_systems or {}
+    for backend in [ram.backend for ram in blocks if ram.backend is not None]:
+        path = backend.members.get("mem-path", "")
+        kind = known.get(path)
+        if not path or kind in _FAULTING:
+            continue
+        subject = ("object", backend.type, backend.id, "mem-path")
+        off = ("migration-capability", "migration", "migration", "postcopy-ram")
+        cures = (
+            Cure("destination", "a mem-path on tmpfs or hugetlbfs", *subject[:3]),
+            property_cure(off, "both", "off"),
+        )
+        what = f"{backend.type} {backend.id} of the destination is {path}"
+        what += f", which is on {kind}" if kind else ""
+        code = "postcopy-file" if kind else "postcopy-file-unknown"
+        yield pair.finding(code, what, (None, kind), subject=subject, cures=cures)
 
 
 #: Of a backend only what decides whether its RAM travels; its size is the block's.

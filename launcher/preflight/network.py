@@ -70,9 +70,14 @@ def _virtio_net(pair: Pair, here: Entry, there: Entry) -> Iterator[Finding]:
         return
     yield from _queues(pair, peers[0], peers[1])
     headers = [_header(side, peer) for (side, _), peer in zip(ends, peers, strict=True)]
+    subject = ("netdev", peers[0].type, peers[0].id, "vnet_hdr")
+    if headers[1] and pair.destination.features.get(_HEADER) is False:
+        what = f"netdev {peers[0].id} has vnet_hdr=on, which the destination's kernel lacks"
+        cures = (property_cure(subject, "both", "off"),)
+        yield pair.finding("tap-start", what, (headers[0], True), subject=subject, cures=cures)
+        return
     if headers[0] is False:
         return
-    subject = ("netdev", peers[0].type, peers[0].id, "vnet_hdr")
     if headers[1] is False:
         alike = peers[1] is not None and peers[1].type == peers[0].type
         cures = (property_cure(subject, "both" if alike else "source", "off"),)

@@ -79,6 +79,18 @@ def parse_keyval(text: str, head: str) -> dict[str, str]:
     return found
 
 
+def cpu_features(members: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """A CPU's model and its features, which may also stand with the model: `qemu64,+pmu,-apic`."""
+    model, *words = members.get("model", "").split(",")
+    found = {}
+    for text in (*words, *(f"{key}={value}" for key, value in members.items() if key != "model")):
+        name, _, value = text.partition("=")
+        if name.startswith(("+", "-")):
+            name, value = name[1:], "on" if name.startswith("+") else "off"
+        found[name] = as_words(value or "on")
+    return model, found
+
+
 def entries_of_plan(plan: Plan) -> list[Entry]:
     """The entries of a plan, what `extra-args` added included."""
     found: list[Entry] = []
@@ -131,6 +143,9 @@ def _of_members(name: str, members: dict[str, str]) -> Iterator[Entry]:
     rest = {key: value for key, value in members.items() if key not in (tag, id_key)}
     if name in ("smp", "m"):
         rest = _counted(name, members)
+    if name == "cpu":
+        model, rest = cpu_features(members)
+        members = {tag: model}
     family = _SINGLE.get(name, name)
     key = members.get(id_key, "") if id_key else family
     yield Entry(family, members.get(tag, "") if name not in ("smp", "m") else family, key, rest)

@@ -48,6 +48,10 @@ def _kind(pair: Pair, driver: str) -> str:
     return ""
 
 
+#: Kinds whose devices share a row of places.
+_ROWS = ("usb", "scsi", "port", "mmio", "hda")
+
+
 def _place(pair: Pair, side: Side, device: Entry, taken: Seats, of_id: dict[str, str]) -> str:
     kind = _kind(pair, device.type)
     bus = device.members.get("bus", "")
@@ -61,7 +65,7 @@ def _place(pair: Pair, side: Side, device: Entry, taken: Seats, of_id: dict[str,
         return f"port {bus} {device.members['nr']}"
     if kind == "usb" and "port" in device.members:
         return f"usb {bus} {device.members['port']}"
-    row = f"{kind} {_bus(bus, of_id)}".strip() if kind in ("usb", "scsi", "port", "mmio") else ""
+    row = f"{kind} {_bus(bus, of_id)}".strip() if kind in _ROWS else ""
     return _next(row or device.type, taken)
 
 
@@ -171,7 +175,10 @@ def _other(pair: Pair, place: str, here: Entry, there: Entry) -> Finding:
     else:
         text = "give the devices of both ends in the same order"
         cures = (Cure("destination", text, *subject[:3]),)
-    return pair.finding("device-type", what, (here.type, there.type), subject=subject, cures=cures)
+    code = (
+        "device-alike" if there.type in pair.know.rules.alike.get(here.type, ()) else "device-type"
+    )
+    return pair.finding(code, what, (here.type, there.type), subject=subject, cures=cures)
 
 
 def _extra(pair: Pair, place: str, there: Entry) -> Finding:

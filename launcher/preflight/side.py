@@ -43,6 +43,7 @@ class Side:
         told: settings of migration as QEMU itself tells them, set by anybody or by nobody.
         features: what the kernel offers: True, False, or None for unknown.
         ram: RAM blocks by name, as QEMU says.
+        file_systems: what the files of memory backends are on (`ext4`), by path.
         blockers: why QEMU itself says that it cannot be migrated.
         trouble: why this end cannot be started at all; `trouble_code` is that error's, and
             `trouble_hint` what to do about it.
@@ -68,6 +69,7 @@ class Side:
     linux: Version | None = None
     cpu_flags: frozenset[str] | None = None
     ram: Mapping[str, Block] | None = None
+    file_systems: Mapping[str, str] | None = None
     blockers: tuple[str, ...] = ()
     trouble: str = ""
     trouble_code: str = ""

@@ -87,6 +87,8 @@ def _side(value: Mapping[str, Any]) -> Side:
     )
     if found["ram"] is not None:
         found["ram"] = {str(n): Block(int(b[0]), int(b[1])) for n, b in found["ram"].items()}
+    if found["file_systems"] is not None:
+        found["file_systems"] = {str(k): str(v) for k, v in found["file_systems"].items()}
     found["blockers"] = tuple(map(str, found["blockers"]))
     found["features"] = {
         str(k): None if v is None else bool(v) for k, v in found["features"].items()

@@ -76,7 +76,12 @@ def rules_for(know: Knowledge, family: str, kind: str, name: str) -> tuple[Rule,
 
 
 def is_harmless(know: Knowledge, family: str, kind: str, name: str) -> bool:
-    """Whether a difference in one property says nothing about the stream."""
+    """Whether a difference in one property says nothing about the stream.
+
+    What is so of all types may not be so of one of them: then that one has a rule.
+    """
+    if name in know.rules.properties.get((family, kind), ()):
+        return False
     tables = know.rules.harmless
     return any(name in tables[family, type_] for type_ in matching(tables, family, kind))
 

@@ -247,15 +247,60 @@ def test_topology_and_cpu_features():
     assert compare(*models)["property", "avx"].severity == "risks"
 
 
+def test_a_cpu_without_a_local_apic():
+    with_, without = side(q35()), side(q35(cpu={"model": "qemu64", "apic": "off"}))
+    assert texts(compare(with_, without)["property", "apic"]) == ["cpu.apic: on at the destination"]
+    assert ("property", "apic") in broken(without, with_)
+    # Only the controller of q35 misses it when it comes.
+    small = [side({**MICROVM, "cpu": {"model": "qemu64", "apic": a}}) for a in ("off", "on")]
+    assert compare(*small)["property", "apic"].severity == "risks"
+    assert broken(*small[::-1]) == {("property", "apic")}
+    # However it is spelled.
+    words = entries_of_argv(["-cpu", "qemu64,-apic,+pmu,level=2,f"])
+    assert [(e.type, e.members) for e in words] == [
+        ("qemu64", {"apic": "off", "pmu": "on", "level": "2", "f": "on"})
+    ]
+    assert ("property", "apic") in broken(with_, side(q35(cpu="qemu64,-apic")))
+
+
 def test_max_and_host_follow_release_and_host():
     def end(release: str, *flags: str) -> Side:
         facts = {"cpu": {"flags": " ".join(flags)}} if flags else None
-        return side(q35(cpu="max"), release, facts=facts)
+        return replace(side(q35(cpu="max"), release, facts=facts), accel="kvm")
 
     assert compare(end("7.2"), end("10.0"))["cpu-follows", "model"].severity == "risks"
     finding = compare(end("10.0", "avx", "sse"), end("10.0", "sse"))["cpu-follows", "model"]
     assert "lacks avx" in finding.message
     assert compare(end("10.0", "sse"), end("10.0", "sse")) == {}
+    many = compare(end("10.0", *"abcdefgh", "z"), end("10.0", "z"))["cpu-follows", "model"]
+    assert "lacks a, b, c, d, e, f and 2 more" in many.message
+
+
+@pytest.mark.parametrize(
+    ("cpu", "ends", "breaks_"),
+    [
+        ("max", ("10.0", "5.2"), True),
+        ("Haswell", ("7.2", "5.2"), True),
+        ({"model": "qemu64", "avx": "on"}, ("7.2", "5.2"), True),
+        ({"model": "max", "avx": "off"}, ("10.0", "5.2"), False),
+        ("max", ("10.0", "7.2"), False),
+        ("max", ("5.2", "10.0"), False),
+        ("Nehalem", ("10.0", "5.2"), False),
+    ],
+)
+def test_instructions_that_programs_chose(cpu, ends, breaks_):
+    sides = [side({"machine": "pc-q35-5.2", "memory": "64MiB", "cpu": cpu}, end) for end in ends]
+    found = compare(*sides)
+    assert (("cpu-programs", "avx") in found) is breaks_
+    if breaks_:
+        assert texts(found["cpu-programs", "avx"]) == ["cpu.avx: off at both ends"]
+    unknown = compare(*(replace(one, version=None) for one in sides))
+    assert ("cpu-programs", "avx") not in unknown
+
+
+def test_what_max_is_under_tcg():
+    found = compare(side(q35(cpu="max"), "10.0"), side(q35(cpu="max"), "7.2"))
+    assert "lacks cmpccxadd, fsrc" in found["cpu-follows", "model"].message
 
 
 def test_another_accelerator():
@@ -518,6 +563,52 @@ def test_devices_that_are_missing_or_more():
     assert quiet["device-stateless", ""].severity == "risks"
 
 
+def test_another_device_that_loads_the_state():
+    def sound(driver: str) -> Side:
+        return side(devices(h={"driver": "intel-hda"}, c={"driver": driver}))
+
+    assert broken(sound("hda-duplex"), sound("hda-output")) == {("device-type", "driver")}
+    found = compare(sound("hda-output"), sound("hda-duplex"))
+    assert found["device-alike", "driver"].severity == "risks"
+
+
+def test_where_a_memory_module_is():
+    def dimm(**more: object) -> Side:
+        module = {"driver": "pc-dimm", "memdev": "m", **more}
+        backend = {"qom-type": "memory-backend-ram", "size": 1 << 20}
+        memory = {"size": "64MiB", "slots": 2, "maxmem": "1GiB"}
+        return side(devices(d=module) | {"objects": {"m": backend}, "memory": memory})
+
+    assert broken(dimm(addr=1 << 32), dimm(addr=1 << 33)) == {("property", "addr")}
+    assert compare(dimm(slot=0), dimm(slot=1))["property", "slot"].severity == "risks"
+
+
+@pytest.mark.parametrize(
+    ("release", "kind", "found"),
+    [
+        ("10.0", "ext4", ("postcopy-file", "breaks")),
+        ("7.2", "ext4", ("postcopy-file", "risks")),
+        ("10.0", "tmpfs", None),
+        ("10.0", None, ("postcopy-file-unknown", "risks")),
+    ],
+)
+def test_files_that_postcopy_cannot_ask_for(release, kind, found):
+    backend = {"qom-type": "memory-backend-file", "size": 64 << 20, "mem-path": "/m"}
+    profile = {
+        "machine": {"type": "pc-q35-7.2", "memory-backend": "ram"},
+        "extra-args": ["-m", "64"],
+        "objects": {"ram": backend},
+    }
+    postcopy = {"migration": {"capabilities": {"postcopy-ram": "on"}}}
+    here = side(profile | postcopy, "7.2")
+    there = side(profile | postcopy, release, file_systems={"/m": kind} if kind else None)
+    told = [f for f in preflight(here, there, know()) if f.code.startswith("postcopy-file")]
+    assert [(f.code, f.severity) for f in told] == ([found] if found else [])
+    if kind and told:
+        assert "on ext4" in told[0].message
+    assert preflight(side(profile, "7.2"), side(profile, "7.2"), know()) == ()
+
+
 def test_two_of_one_kind_that_changed_places():
     found = preflight(
         side(devices(a=BALLOON, b=BALLOON)), side(devices(b=BALLOON, a=BALLOON)), know()
@@ -693,6 +784,9 @@ def test_headers_of_packets():
     assert broken(tap(netdev=off), tap(netdev=off, ufo=False)) == set()
     assert compare(tap(vnet_hdr=None), tap(netdev=off))["tap-unknown", "vnet_hdr"]
     assert broken(tap(netdev={"vnet_hdr": True}), tap(netdev={"vnet_hdr": True})) == set()
+    early = compare(tap(), tap(netdev={"vnet_hdr": True}, vnet_hdr=False, ufo=False))
+    assert [f.code for f in early.values() if f.severity == "breaks"] == ["tap-start"]
+    assert texts(early["tap-start", "vnet_hdr"]) == ["netdevs.n.vnet_hdr: off at both ends"]
     user = side({**q35("10.0"), "netdevs": {"n": {"type": "user"}},
                  "devices": {"nic": {"driver": "virtio-net-pci", "netdev": "n"}}})  # fmt: skip
     assert texts(compare(tap(), user)["tap-header", "vnet_hdr"]) == [
@@ -975,6 +1069,8 @@ harmless: {machine: {"*": {x: }}}
 defaults: {machine: {"*": {x: [{qemu: {from: "9.0"}}]}}}
 blocked: {device: {nvme: [{qemu: {until: "1.0"}}, plain], other: plain}, more: plain}
 stateless: {}
+alike: {a: b c}
+tcg: [plain, {features: [x], since: nine, models: [m], code: c}]
 facts: {a: [{severity: risks, then: x, ref: y}, plain]}
 offers: {f: {code: x, since: nine}}
 machines: {pc: {ram: r, slot: x}}

@@ -1,11 +1,13 @@
-"""TLS between the two ends of a rehearsal: who is server, and whether the names fit. Disk.
+"""TLS between the two ends of a migration: who is server, and whether the names fit.
 
-Both ends have one profile, with one `tls-creds-*` object; the destination listens, so there it is
-the server's half, and the client's at the source.
+The destination listens, so there a `tls-creds-*` object is the server's half, and the client's at
+the source. Where both ends have one profile, which says no `endpoint`, each is made what it has to
+be; a machine that takes a guest and gives it on has one object of each.
 """
 
 from __future__ import annotations
 
+import json
 import os
 
 from launcher.errors import HostError
@@ -15,7 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from launcher.migrate import Via
+    from launcher.machine import Machine
+    from launcher.migrate.transport import Via
     from launcher.plan import Plan
     from launcher.prepare import Prepared
 
@@ -28,12 +31,17 @@ def _parameters(plan: Plan) -> dict[str, Any]:
     return found
 
 
-def endpoint_settings(prepared: Prepared, end: str) -> tuple[str, ...]:
-    """The `--set` that makes this end client or server, where the profile does not say.
+#: What the client's half is called where an end has both.
+_OUT = "{}-out"
+
+
+def endpoint_settings(prepared: Prepared, end: str, *, both: bool = False) -> tuple[str, ...]:
+    """The `--set` texts that make this end client or server, where the profile does not say.
 
     Args:
         prepared: a plan of this end.
         end: `client` or `server`.
+        both: a server that is to send the guest on, and is given a client's half too.
     """
     key = _parameters(prepared.plan).get("tls-creds")
     if not key:
@@ -41,7 +49,31 @@ def endpoint_settings(prepared: Prepared, end: str) -> tuple[str, ...]:
     written = prepared.loaded.profile.objects.get(key)
     if written is None or "endpoint" in written.items:
         return ()
-    return (f"objects.{key}.endpoint={end}",)
+    found = [f"objects.{key}.endpoint={end}"]
+    if both:
+        members = {**_planned(prepared.plan, key), "endpoint": "client"}
+        found.append(f"objects.{_OUT.format(key)}={json.dumps(members)}")
+    return tuple(found)
+
+
+def _planned(plan: Plan, key: str) -> dict[str, Any]:
+    """What a plan says of an object, but for its id."""
+    for option in plan.options:
+        if option.name == "-object" and option.members.get("id") == key:
+            head = {"qom-type": option.head} if option.head else {}
+            return {**head, **{k: v for k, v in option.members.items() if k != "id"}}
+    return {}
+
+
+async def turn_round(machine: Machine) -> None:
+    """Make a machine that took its guest as the server send it on as the client, if it is one.
+
+    Raises:
+        CommandError: QEMU refuses; MonitorError: it does not answer.
+    """
+    key = _OUT.format(_parameters(machine.plan).get("tls-creds"))
+    if any(o.members.get("id") == key for o in machine.plan.options):
+        await machine.monitor.execute("migrate-set-parameters", {"tls-creds": key})
 
 
 def check_names(source: Plan, destination: Plan, via: Via) -> None:
