@@ -31,14 +31,13 @@ def broker(tmp_path_factory):
 
 
 @pytest.fixture
-def hosts(broker, tmp_path):
+def hosts(broker, tmp_path_factory):
     """Two agents with QEMUs of two releases; their machines are gone after the test."""
-    made = []
-    for release in ("11.1", "7.2"):
-        host = some_id()
-        folder = tmp_path / host
-        folder.mkdir()
-        made.append(make_host(broker, str(folder), host, release))
+    # Paths of sockets are bounded: a test's own folder has a long name.
+    made = [
+        make_host(broker, str(tmp_path_factory.mktemp("h")), some_id(), release)
+        for release in ("11.1", "7.2")
+    ]
     yield made
     for agent in made:
         agent.close()
@@ -90,14 +89,11 @@ async def test_a_host_that_is_away_is_told_at_once_unless_one_waits(broker, host
 
 
 @pytest.mark.timeout(600)
-async def test_a_command_outlives_kills_of_agent_and_broker_and_is_done_once(tmp_path, hosts):
-    folder = tmp_path / "own-broker"
-    folder.mkdir()
-    broker = Broker(str(folder))
+async def test_a_command_outlives_kills_of_agent_and_broker_and_is_done_once(tmp_path_factory):
+    broker = Broker(str(tmp_path_factory.mktemp("broker")))
     broker.start()
     try:
-        (tmp_path / "own").mkdir()
-        agent = make_host(broker, str(tmp_path / "own"), some_id())
+        agent = make_host(broker, str(tmp_path_factory.mktemp("h")), some_id())
         try:
             async with launcher.fleet.connect(broker.url) as fleet:
                 await fleet.command(agent.host, "start", profile="db")
