@@ -36,10 +36,8 @@ def broker(tmp_path):
 
 
 @pytest.fixture
-def agent(broker, tmp_path):
-    folder = tmp_path / "host"
-    folder.mkdir()
-    made = make_host(broker, str(folder), some_id())
+def agent(broker, tmp_path_factory):
+    made = make_host(broker, str(tmp_path_factory.mktemp("h")), some_id())
     yield made
     made.close()
     assert made.machines() == {}
@@ -134,9 +132,10 @@ def test_by_the_document_alone_a_machine_is_started_verified_queried_and_stopped
     assert agent.machines() == {}
 
 
-def test_by_the_document_alone_a_machine_goes_to_another_host(book, broker, agent, tmp_path):
-    (tmp_path / "other").mkdir()
-    other = make_host(broker, str(tmp_path / "other"), some_id())
+def test_by_the_document_alone_a_machine_goes_to_another_host(
+    book, broker, agent, tmp_path_factory
+):
+    other = make_host(broker, str(tmp_path_factory.mktemp("h")), some_id())
     try:
         outsider = Outsider(book, broker, agent.host)
         assert outsider.ask("start", profile="web")["status"] == "done"

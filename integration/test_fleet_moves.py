@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
 import launcher.fleet
+from integration.conftest import ROOT as PROJECT
+from integration.conftest import installed
 from integration.fleet_hosts import fleet_json, make_host, run_fleet, some_id
 from integration.mqtt import Broker
 from launcher.errors import HostError
@@ -27,14 +32,12 @@ def broker(tmp_path):
 
 
 @pytest.fixture
-def make(broker, tmp_path):
+def make(broker, tmp_path_factory):
     """Hosts that are gone after the test, with all that they ran."""
     made = []
 
     def one(release: str) -> object:
-        host = some_id()
-        (tmp_path / host).mkdir()
-        made.append(make_host(broker, str(tmp_path / host), host, release))
+        made.append(make_host(broker, str(tmp_path_factory.mktemp("h")), some_id(), release))
         return made[-1]
 
     yield one
@@ -78,6 +81,27 @@ def test_a_host_is_emptied_as_far_as_the_named_hosts_take_its_machines(broker, m
     assert newer.machines() == {}
     assert set(other.machines()) == {"db"}
     assert run_fleet(broker, *words).returncode == 0  # nothing is left to move
+
+
+def test_the_demonstration_comes_about_and_leaves_nothing(tmp_path_factory):
+    """scripts/demo-fleet itself sees to it that the guest went on, and that nothing is left."""
+    qemu = os.path.dirname(installed("11.1").binary)
+    folder = str(tmp_path_factory.mktemp("d"))
+    done = subprocess.run(
+        [os.path.join(PROJECT, "scripts", "demo-fleet")],
+        env={
+            **os.environ,
+            "PATH": f"{qemu}:{os.environ['PATH']}",
+            "QEMU_LAUNCHER_BIN": os.path.dirname(sys.executable),
+            "TMPDIR": folder,
+        },
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all of it came about, and nothing is left" in done.stderr
+    assert os.listdir(folder) == []
 
 
 async def test_a_candidate_that_is_away_is_told_and_the_next_one_has_the_machine(broker, make):

@@ -168,10 +168,14 @@ def fleet(options: argparse.Namespace) -> int:
     import gc
 
     from launcher.cli.agent import broker_of
-    from launcher.cli.broker_file import fill
+    from launcher.cli.broker_file import fill, path
+    from launcher.errors import InputError
 
     gc.enable()
     fill(options)
+    if not options.broker:
+        hint = f"--broker mqtt://HOST, QEMU_LAUNCHER_BROKER, or `broker:` in {path()[0]}"
+        raise InputError("no broker is named", hint=hint, code="usage")
     broker = broker_of(options)
     import asyncio
 
