@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import select
@@ -10,15 +11,25 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
+from integration.conftest import ROOT as PROJECT
 from integration.conftest import needs
 from launcher.cache import cache_folder
+from tests.support.certificates import Authority
 
 ROOT = "qemu-launcher/v1"
 SECONDS = 60
+
+
+def _hashed(word: str) -> str:
+    """A password as mosquitto's file has it: PBKDF2 with SHA-512."""
+    salt, rounds = os.urandom(12), 101
+    key = hashlib.pbkdf2_hmac("sha512", word.encode(), salt, rounds)
+    return f"$7${rounds}${b64encode(salt).decode()}${b64encode(key).decode()}"
 
 
 def broker_folder() -> str:
@@ -30,33 +41,98 @@ def broker_folder() -> str:
     return folder
 
 
-class Broker:
-    """One mosquitto, which may be killed and started again on the same port."""
+SHIPPED = os.path.join(PROJECT, "packaging", "agent")
+OPEN = """\
+listener {port} {address}
+allow_anonymous true
+set_tcp_nodelay true
+persistence true
+persistence_location {folder}/
+autosave_interval 1
+autosave_on_changes true
+max_queued_messages 100000
+max_inflight_messages 0
+log_type warning
+"""
 
-    def __init__(self, folder: str) -> None:
+
+class Broker:
+    """One mosquitto, which may be killed and started again on the same port.
+
+    Args:
+        folder: of its own.
+        prefix: words before each command, such as those that enter a network namespace.
+        address: where it listens; its certificate is for it.
+        authority: who signs certificates: then the shipped mosquitto.conf and acl.conf are used,
+            where the name of a certificate is its user.
+        user: who the tools here are to it.
+        passwords: by name; then there are users with passwords instead of certificates.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        prefix: Sequence[str] = (),
+        address: str = "127.0.0.1",
+        authority: Authority | None = None,
+        user: str = "orchestrator",
+        passwords: dict[str, str] | None = None,
+    ) -> None:
         self.tools = broker_folder()
-        self.folder = folder
+        self.folder, self.prefix, self.address = folder, list(prefix), address
+        self.authority, self.user, self.passwords = authority, user, passwords
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             self.port = sock.getsockname()[1]
-        self.url = f"mqtt://127.0.0.1:{self.port}"
+        self.url = f"{'mqtts' if authority else 'mqtt'}://{address}:{self.port}"
         self.config = os.path.join(folder, "mosquitto.conf")
         with open(self.config, "w") as file:
-            file.write(
-                f"listener {self.port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n"
-                f"persistence true\npersistence_location {folder}/\n"
-                "autosave_interval 1\nautosave_on_changes true\n"
-                "max_queued_messages 100000\nmax_inflight_messages 0\nlog_type warning\n"
-            )
-        if os.geteuid() == 0:
-            with open(self.config, "a") as file:
+            file.write(self._shipped() if authority else OPEN.format(**vars(self)))
+            if os.geteuid() == 0:
                 file.write("user root\n")
         self.process: subprocess.Popen[bytes] | None = None
+
+    def _shipped(self) -> str:
+        """The configuration that is shipped, with this broker's own places."""
+        assert self.authority is not None
+        certificate, key = self.authority.sign("broker", f"IP:{self.address}")
+        with open(os.path.join(SHIPPED, "mosquitto.conf")) as file:
+            text = file.read()
+        for old, new in (
+            ("listener 8883", f"listener {self.port} {self.address}"),
+            ("/etc/mosquitto/certs/ca.pem", self.authority.file),
+            ("/etc/mosquitto/certs/broker.pem", certificate),
+            ("/etc/mosquitto/certs/broker.key", key),
+            ("/etc/mosquitto/acl.conf", os.path.join(SHIPPED, "acl.conf")),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        if self.passwords is not None:
+            text = text.replace("require_certificate true\nuse_identity_as_username true\n", "")
+            path = os.path.join(self.folder, "passwords")
+            with open(path, "w") as file:
+                for name, word in self.passwords.items():
+                    file.write(f"{name}:{_hashed(word)}\n")
+            text += f"password_file {path}\n"
+        return f"{text}persistence_location {self.folder}/\nlog_type warning\n"
+
+    def identity(self, name: str) -> list[str]:
+        """What an agent of that name is told of its certificate or password."""
+        assert self.authority is not None
+        words = ["--ca-file", self.authority.file]
+        if self.passwords is not None:
+            path = os.path.join(self.folder, f"{name}.password")
+            with open(path, "w") as file:
+                file.write(f"{self.passwords[name]}\n")
+            return [*words, "--username", name, "--password-file", path]
+        certificate, key = self.authority.sign(name)
+        return [*words, "--cert-file", certificate, "--key-file", key]
 
     def start(self) -> None:
         with open(os.path.join(self.folder, "mosquitto.log"), "ab") as log:
             self.process = subprocess.Popen(
-                [os.path.join(self.tools, "mosquitto"), "-c", self.config],
+                [*self.prefix, os.path.join(self.tools, "mosquitto"), "-c", self.config],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
@@ -79,15 +155,36 @@ class Broker:
         if self.process is not None and self.process.poll() is None:
             self.kill(signal.SIGTERM)
 
-    def tool(self, name: str) -> list[str]:
+    def tool(self, name: str, user: str = "") -> list[str]:
+        """A client of mosquitto's, up to the broker's address and who it is to it."""
         path = os.path.join(self.tools, f"mosquitto_{name}")
-        return [path, "-V", "5", "-h", "127.0.0.1", "-p", str(self.port)]
+        words = [*self.prefix, path, "-V", "5", "-h", self.address, "-p", str(self.port)]
+        if self.authority is not None:
+            words += ["--cafile", self.authority.file]
+            user = user or self.user
+            if self.passwords is not None:
+                return [*words, "-u", user, "-P", self.passwords[user]]
+            base = os.path.join(self.authority.folder, user)
+            if not os.path.exists(f"{base}.pem"):
+                self.authority.sign(user)
+            words += ["--cert", f"{base}.pem", "--key", f"{base}.key"]
+        return words
 
 
 class AgentProcess:
     """An agent of its own host: its runtime and state directories are its own."""
 
-    def __init__(self, broker: Broker, folder: str, host: str, policy: str, profiles: str) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        folder: str,
+        host: str,
+        policy: str,
+        profiles: str,
+        more: Sequence[str] = (),
+        prefix: Sequence[str] = (),
+    ) -> None:
+        self.prefix = list(prefix)
         self.broker, self.host, self.folder = broker, host, folder
         self.environment = {
             **os.environ,
@@ -96,13 +193,15 @@ class AgentProcess:
         }
         os.makedirs(self.environment["XDG_RUNTIME_DIR"], mode=0o700)
         self.words = ["agent", "--broker", broker.url, "--host-id", host]
-        self.words += ["--policy", policy, "--profiles", profiles]
+        self.words += ["--policy", policy, "--profiles", profiles, *more]
+        if broker.authority is not None:
+            self.words += broker.identity(host)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with open(os.path.join(self.folder, "agent.log"), "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "launcher", *self.words],
+                [*self.prefix, sys.executable, "-m", "launcher", *self.words],
                 env=self.environment,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -144,14 +243,18 @@ class Stranger:
     def __init__(self, broker: Broker, host: str) -> None:
         self.broker, self.host = broker, host
         self.session = f"s{uuid.uuid4().hex[:12]}"
-        self.reply = f"{ROOT}/reply/stranger/{self.session}"
+        user = broker.user if broker.authority is not None else "stranger"
+        self.reply = f"{ROOT}/reply/{user}/{self.session}"
+        # Where there are rules nobody may write what this one reads: the host's status is there.
+        secure = broker.authority is not None
+        self.ready = f"{ROOT}/hosts/{host}/status" if secure else f"ready/{self.session}"
 
     def listen(self, topic: str, count: int) -> subprocess.Popen[str]:
         """A subscriber that ends after so many messages; it is subscribed when this returns."""
         listener = subprocess.Popen(
             [
                 *self.broker.tool("sub"),
-                *("-t", topic, "-t", f"ready/{self.session}", "-q", "1"),
+                *("-t", topic, "-t", self.ready, "-q", "1"),
                 *("-F", "%j", "-C", str(count + 1), "-W", str(SECONDS)),
             ],
             stdout=subprocess.PIPE,
@@ -159,7 +262,8 @@ class Stranger:
         )
         # A marker of our own comes back once the subscription is there.
         for _ in range(500):
-            self.publish(f"ready/{self.session}", "1")
+            if self.ready.startswith("ready/"):
+                self.publish(self.ready, "1")
             assert listener.stdout is not None
             if select.select([listener.stdout], [], [], 0.02)[0]:
                 listener.stdout.readline()

@@ -269,6 +269,34 @@ async def test_a_guest_gets_a_nic_and_gives_it_back(linux, release, kind):
         assert "devices.net0-dev" in machine.changes
 
 
+@pytest.mark.parametrize("release", ["5.2", "11.1"])
+async def test_a_guest_refuses_to_give_memory_back(linux, release):
+    # Kernel memory cannot be moved out of the way, and Linux takes it where it was given last.
+    boot = {**linux["boot"], "append": "console=ttyS0 quiet memhp_default_state=online_kernel"}
+    memory = {"size": "256MiB", "slots": 2, "maxmem": "1GiB"}
+    profile = {**linux, "memory": memory, "boot": boot}
+    async with launcher.launch(profile, qemu=installed(release).binary) as machine:
+        console = machine.console
+        await console.wait_for("guest# ", 120)
+        dimm = {"driver": "pc-dimm", "memdev": "m1"}
+        backend = {"qom-type": "memory-backend-ram", "size": 128 << 20}
+        report = await machine.plug(objects={"m1": backend}, devices={"d1": dimm})
+        assert report.verdict == "match"
+        total = "sed -n 's/MemTotal: *//p' /proc/meminfo; echo sai''d"
+        for _ in range(100):
+            await console.send_line(total)
+            if int((await console.expect(r"(\d+) kB\r?\nsaid", 20))[1]) > 256 << 10:
+                break
+        else:
+            pytest.fail("the guest did not take the memory")
+        await console.send_line("mount -t tmpfs none /tmp; cd /tmp; mkdir $(seq 3000); echo sai''d")
+        await console.expect("said", 60)
+        with pytest.raises(LauncherError, match="refuses to let go of d1: the device is busy"):
+            await machine.unplug("d1", timeout=60)
+        assert machine.changes == ["devices.d1", "objects.m1"]
+        assert (await machine.verify()).verdict == "match"
+
+
 async def test_a_guest_that_does_not_take_part(qemu):
     async with launcher.launch(READY, qemu=qemu.binary) as machine:
         await machine.plug(devices={"r1": {"driver": "virtio-rng-pci", "bus": "rp1"}})

@@ -85,6 +85,20 @@ def test_the_whole_matrix(run, workers):
         assert f"test_factory[qemu-{release}]" in text
 
 
+FAKE = """
+def test_the_code_under_test(fake_machines):
+    old, new = fake_machines(EMPTY, release="7.2"), fake_machines(EMPTY, platform="debian-13")
+    assert old.plan.version.startswith("7.2.")
+    assert new.plan.platform == "debian-13"
+    old.inject("GUEST_PANICKED", {"action": "pause"})
+    assert old.wait_event("GUEST_PANICKED", timeout=5).data["action"] == "pause"
+"""
+
+
+def test_machines_without_a_qemu(run):
+    run(FAKE).assert_outcomes(passed=1)
+
+
 SHARED = """
 pytestmark = pytest.mark.machine(DEMO, up="guest# ")
 

@@ -13,6 +13,7 @@ from launcher.process import spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from launcher.helpers import Running
@@ -37,7 +38,7 @@ class Started:
         resources: Resources,
         process: Process,
         argv: list[str],
-        helpers: list[Running],
+        helpers: Sequence[Running] = (),
     ) -> None:
         self.prepared = prepared
         self.resources = resources
@@ -52,7 +53,12 @@ class Started:
 
 
 def begin(
-    prepared: Prepared, *, named: bool = False, detached: bool = False, folder: str = ""
+    prepared: Prepared,
+    *,
+    named: bool = False,
+    detached: bool = False,
+    folder: str = "",
+    monitors: tuple[str, ...] = (),
 ) -> Started:
     """Acquire what the plan wants of the host, and spawn QEMU. Needs no loop.
 
@@ -63,6 +69,7 @@ def begin(
         folder: what to call the directory of a machine that does not claim its own name: both
             ends of a migration have one name and one UUID. By default it has a directory only
             where the profile asks for one.
+        monitors: names of further ones, `qmp-…`, that listen in the machine's directory.
 
     Raises:
         HostError: the name is held, or a resource cannot be had.
@@ -82,6 +89,7 @@ def begin(
     ]
     monitor = FdSource("listener", "qmp") if detached else FdSource("socketpair", "qmp")
     extra = [FdSource("listener", "qmp-control")] if named and not detached else []
+    extra += [FdSource("listener", name) for name in monitors]
     claimed = plan.name if named or detached else folder or None
     if claimed is None and runtime:
         claimed = f"{plan.name[:50]}-{plan.uuid[:8]}"
@@ -103,7 +111,7 @@ def _spawn(prepared: Prepared, held: Resources, detached: bool) -> Started:
     fds = {numbers[name]: fd for name, fd in held.fds.items()}
     _record(prepared, held, None, detached)
     env = environment()
-    helpers: list[Running] = []
+    helpers: Sequence[Running] = ()
     if plan.helpers:
         from launcher.helpers import start_helpers
 

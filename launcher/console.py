@@ -18,10 +18,13 @@ KEEP = 256 * 1024
 
 # ECMA-48: control sequences, strings up to BEL or ST, and what else has two characters.
 _ESCAPES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-Z\\`-~])"
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)"
+    r"|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])"
 )
-#: An escape that goes on in the next piece is waited for up to this length.
-_LONGEST_ESCAPE = 4096
+# One that has begun and may go on in the next piece; what is longer is no escape.
+_BEGUN = re.compile(
+    r"\x1b(?:\[[0-?]{0,4096}[ -/]{0,4096}|[\]PX^_][^\x07\x1b]{0,4096}\x1b?|[ -/]{0,4096})\Z"
+)
 # Of the time in which output floods in, so much at most goes into searching it.
 _SEARCH_SHARE = 0.2
 
@@ -98,9 +101,8 @@ class Console:
         self._pending = ""
         if "\x1b" in piece:
             piece = _ESCAPES.sub("", piece)
-            start = piece.rfind("\x1b")
-            if start >= 0 and len(piece) - start < _LONGEST_ESCAPE:
-                piece, self._pending = piece[:start], piece[start:]
+            if begun := _BEGUN.search(piece):
+                piece, self._pending = piece[: begun.start()], begun.group()
         self._text += piece
         excess = len(self._text) - KEEP
         if excess > 0:

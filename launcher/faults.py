@@ -152,7 +152,8 @@ class Faults:
         blocks: list[dict[str, Any]] = await self._machine.monitor.execute("query-block")
         known = {str(b.get("qdev", "")): b for b in blocks if b.get("inserted")}
         for qdev, block in known.items():
-            if qdev == path or qdev.startswith(f"{path}/"):
+            # Its id, or the path of the device inside it (block-backend.c).
+            if qdev in (device, path) or qdev.startswith(f"{path}/"):
                 return block
         names = [q.removeprefix(_PERIPHERAL).partition("/")[0] for q in known if q]
         hint = suggest(device, names)

@@ -95,8 +95,12 @@ def connect_socket(path: str) -> socket.socket:
     return sock
 
 
-async def connect(machine: Machine) -> Monitor:
+async def connect(machine: Machine, name: str = "") -> Monitor:
     """A QMP session with a running machine.
+
+    Args:
+        machine: from `find`.
+        name: of another monitor in its directory; by default the one on record.
 
     Raises:
         MonitorError: its monitor does not answer, or another machine's does.
@@ -107,7 +111,8 @@ async def connect(machine: Machine) -> Monitor:
     if not state.qmp:
         raise MonitorError(f"{machine.name} has no monitor for others")
     try:
-        monitor = await Monitor.connect(connect_socket(state.qmp))
+        path = os.path.join(machine.path, name) if name else state.qmp
+        monitor = await Monitor.connect(connect_socket(path))
     except MonitorError as error:
         if error.evidence.get("cause") == "timeout":
             error.hint = "QEMU serves one QMP client at a time; is another one connected?"

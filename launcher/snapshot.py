@@ -17,9 +17,37 @@ from launcher.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping
+    from typing import Any, Protocol
 
-    from launcher.machine import Machine
+    from launcher.console import Console
+    from launcher.monitor import Monitor
+    from launcher.plan import Plan
+
+    class Kept(Protocol):
+        """A machine, as far as it is kept and brought back."""
+
+        @property
+        def plan(self) -> Plan:
+            """What was decided."""
+            ...
+
+        @property
+        def monitor(self) -> Monitor:
+            """Its QMP session."""
+            ...
+
+        @property
+        def consoles(self) -> dict[str, Console]:
+            """Its consoles that we read."""
+            ...
+
+        async def qmp(
+            self, command: str, arguments: Mapping[str, Any] | None = None, **more: Any
+        ) -> Any:
+            """Execute a QMP command."""
+            ...
+
 
 #: Seconds for a job, and for the state of a large machine.
 _JOB, _STATE = 30.0, 300.0
@@ -44,8 +72,12 @@ class Snapshot:
     parts: frozenset[str] = frozenset()
 
 
-async def snapshot(machine: Machine) -> Snapshot:
+async def snapshot(machine: Kept, tag: str = "") -> Snapshot:
     """Keep the machine as it is now; see `Machine.snapshot`.
+
+    Args:
+        machine: a machine, or one that was found again.
+        tag: QEMU's name of it; by default a number of this session.
 
     Raises:
         CommandError: QEMU cannot.
@@ -55,7 +87,7 @@ async def snapshot(machine: Machine) -> Snapshot:
     if running:
         await machine.qmp("stop")
     had = frozenset(parts(machine.plan))
-    kept = Snapshot(f"launcher-{machine.monitor.commands}", nodes, running, had)
+    kept = Snapshot(tag or f"launcher-{machine.monitor.commands}", nodes, running, had)
     try:
         await _whole(machine, "snapshot-save", "savevm", kept)
     finally:
@@ -64,7 +96,7 @@ async def snapshot(machine: Machine) -> Snapshot:
     return kept
 
 
-async def restore(machine: Machine, kept: Snapshot) -> None:
+async def restore(machine: Kept, kept: Snapshot) -> None:
     """Go back to a snapshot; see `Machine.restore`.
 
     Raises:
@@ -87,7 +119,7 @@ async def restore(machine: Machine, kept: Snapshot) -> None:
         await machine.qmp("cont")
 
 
-async def _whole(machine: Machine, command: str, hmp: str, kept: Snapshot) -> None:
+async def _whole(machine: Kept, command: str, hmp: str, kept: Snapshot) -> None:
     """Save or load all of the machine.
 
     With capabilities of a migration switched off: a snapshot is a migration to QEMU's code, and
@@ -110,17 +142,17 @@ async def _whole(machine: Machine, command: str, hmp: str, kept: Snapshot) -> No
         await _switch(machine, on, state=True)
 
 
-async def _has(machine: Machine, command: str) -> bool:
+async def _has(machine: Kept, command: str) -> bool:
     return any(c["name"] == command for c in await machine.qmp("query-commands"))
 
 
-async def _switch(machine: Machine, names: list[str], *, state: bool) -> None:
+async def _switch(machine: Kept, names: list[str], *, state: bool) -> None:
     if names:
         capabilities = [{"capability": name, "state": state} for name in names]
         await machine.qmp("migrate-set-capabilities", capabilities=capabilities)
 
 
-async def _nodes(machine: Machine) -> tuple[str, ...]:
+async def _nodes(machine: Kept) -> tuple[str, ...]:
     """The nodes that take a snapshot; made before the first one."""
     names = {node["node-name"] for node in await machine.qmp("query-named-block-nodes")}
     if _RAM_NODE not in names:
@@ -134,7 +166,7 @@ async def _nodes(machine: Machine) -> tuple[str, ...]:
     return (_RAM_NODE, *(name for name in await _overlays(machine)))
 
 
-async def _overlays(machine: Machine) -> list[str]:
+async def _overlays(machine: Kept) -> list[str]:
     found = await machine.qmp("query-block")
     nodes = (device["inserted"]["node-name"] for device in found if device.get("inserted"))
     return [name for name in nodes if name.startswith(f"{_RAM_NODE}-")]
@@ -144,7 +176,7 @@ def _overlay_name(node: str) -> str:
     return f"{_RAM_NODE}-{node}"[:31]  # names of nodes have at most 31 characters (block.h)
 
 
-async def forget_overlay(machine: Machine, node: str) -> None:
+async def forget_overlay(machine: Kept, node: str) -> None:
     """Remove what a snapshot laid over a block node that no device shows any more."""
     name = _overlay_name(node)
     for one in (name, _file_name(name)):
@@ -152,7 +184,7 @@ async def forget_overlay(machine: Machine, node: str) -> None:
             await machine.qmp("blockdev-del", {"node-name": one})
 
 
-async def _overlay(machine: Machine, node: str, size: int) -> None:
+async def _overlay(machine: Kept, node: str, size: int) -> None:
     name = _overlay_name(node)
     await _make_node(machine, name, size, {"backing": None})
     await machine.qmp("blockdev-snapshot", node=node, overlay=name)
@@ -163,7 +195,7 @@ def _file_name(name: str) -> str:
 
 
 async def _make_node(
-    machine: Machine, name: str, size: int, more: dict[str, Any] | None = None
+    machine: Kept, name: str, size: int, more: dict[str, Any] | None = None
 ) -> None:
     """A qcow2 node in a memory file that only QEMU holds."""
     fd = os.memfd_create(name)
@@ -181,7 +213,7 @@ async def _make_node(
     )
 
 
-async def _job(machine: Machine, command: str, arguments: dict[str, Any], seconds: float) -> None:
+async def _job(machine: Kept, command: str, arguments: dict[str, Any], seconds: float) -> None:
     """Run a job to its end.
 
     Raises:

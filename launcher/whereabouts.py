@@ -43,6 +43,9 @@ async def whereabouts(monitor: Monitor) -> list[str]:
             lines += vcpu_lines(str(text), threads)
     except (MonitorError, CommandError, TimeoutError) as error:
         lines.append(f"QEMU does not say: {str(error) or 'no answer in time'}")
+    resets = sum(e.name == "RESET" and bool(e.data.get("guest")) for e in monitor.events)
+    if resets > 1:
+        lines.append(f"the guest has reset itself {resets} times")
     events = list(monitor.events)[-_EVENTS:]
     shown = [f"  {e.name} {printable(str(dict(e.data)))}"[:200] for e in events]
     return [*lines, "events:" if shown else "events: none", *shown]

@@ -64,6 +64,17 @@ need_packages() {
     }
 }
 
+# find_qemu: QEMU as the distribution has it; without the right to install it, the same release unpacked.
+find_qemu() {
+    command -v qemu-system-x86_64 && return 0
+    if may_install; then
+        need_packages qemu-system-x86
+        command -v qemu-system-x86_64
+    else
+        "$repo/scripts/qemu-matrix" --print 7.2
+    fi
+}
+
 # --- packages that are only unpacked ------------------------------------------------------------
 
 # mirrors: the addresses of Debian archives in this machine's own apt sources, both formats, the

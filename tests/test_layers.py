@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("preflight",),
     # below: the pure core; above: what touches the world
     ("files", "cache", "output"),
+    ("bus",),
     ("data", "lock_files", "plan_cache", "host", "process", "monitor", "console"),
     ("probe", "verify"),
     ("prepare", "survey"),
@@ -43,7 +44,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("start",),
     ("locking", "incoming"),
     ("rehearse", "saved"),
-    ("speed", "sync", "agent"),
+    ("speed", "sync", "agent", "fleet"),
+    ("testing",),
     ("rig",),
     ("cli",),
     ("__init__", "__main__"),
@@ -170,6 +172,11 @@ def test_only_the_monitor_room_knows_the_qmp_library(module):
     used = {n for n in _imports(module) if n.split(".")[0] == "qemu"}
     assert used == set()
     assert not re.search(r"import_module\(['\"]qemu", text)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if _room(m) != "bus"])
+def test_only_the_bus_knows_the_mqtt_library(module):
+    assert {n for n in _imports(module) if n.split(".")[0] in ("aiomqtt", "paho")} == set()
 
 
 def test_no_module_imports_itself_in_a_circle():

@@ -8,31 +8,40 @@ there is a process: what runs under a name that is not there is somebody else's 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from launcher import rejoin
+from launcher.agent.ends import Ends
 from launcher.agent.journal import Owned
-from launcher.agent.policy import PolicyError, check_binary, check_plan, check_request
-from launcher.agent.topics import check_id
+from launcher.agent.links import MONITOR, Links
+from launcher.agent.planning import Planner
+from launcher.agent.policy import PolicyError
+from launcher.bus.topics import check_id
 from launcher.errors import HostError, InputError, LauncherError
 from launcher.host.runtime import claim, list_machines
-from launcher.host.state import start_time
 from launcher.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, Protocol
 
     from launcher.agent.journal import Journal
     from launcher.agent.policy import Policy
     from launcher.host.runtime import Machine
+    from launcher.machine import Machine as Running
+    from launcher.monitor import Event
     from launcher.prepare import Prepared
     from launcher.process import Process
     from launcher.report import Report
+
+    class Tell(Protocol):
+        """Told whenever something about a machine changed."""
+
+        def __call__(self, name: str, how: str, data: Any = None) -> None:
+            """Name of the machine, a word for what changed, and what else is to be told."""
+            ...
 
 
 class Machines:
@@ -43,6 +52,7 @@ class Machines:
         policy: what may be started.
         profiles: the folder of the profiles that have names; "" for none.
         tell: called with a name whenever something about that machine changed.
+        hear: called with a name and an event of its QEMU.
 
     Attributes:
         owned: by name.
@@ -50,19 +60,23 @@ class Machines:
     """
 
     def __init__(
-        self, journal: Journal, policy: Policy, profiles: str, tell: Callable[[str, str], None]
+        self,
+        journal: Journal,
+        policy: Policy,
+        profiles: str,
+        tell: Tell,
+        hear: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self.journal = journal
         self.policy = policy
-        self.profiles = profiles
+        self.planner = Planner(policy, profiles)
         self.owned: dict[str, Owned] = journal.machines()
         self.reports: dict[str, Report] = {}
-        self._tell = tell
-        self._ends: dict[str, int] = {}
+        self.tell = tell
+        self.hear = hear
+        self._ends = Ends(self._ended)
+        self._links = Links(self._heard)
         self._stopping: set[str] = set()
-        self._children: dict[str, Process] = {}
-        # Planning holds the interpreter for tens of milliseconds, and may start a throw-away QEMU.
-        self._planner = ThreadPoolExecutor(1, "plan")
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -72,8 +86,11 @@ class Machines:
         Raises:
             InputError: none runs, or it is not ours.
         """
-        machine = rejoin.find(check_id(name, "a machine's name"))
-        owned = self.owned.get(name)
+        owned = self.owned.get(check_id(name, "a machine's name"))
+        if owned is not None and owned.phase == "incoming":
+            words = f"{name} is on its way here from {owned.moving}"
+            raise InputError(words, hint="send it again when it has come", code="moving")
+        machine = rejoin.find(name)
         if owned is None or machine.state is None or machine.state.uuid != owned.uuid:
             raise InputError(
                 f"{name} is not a machine of this agent",
@@ -89,13 +106,16 @@ class Machines:
             pid, actual = self.find(name).pid, owned.wanted
         except LauncherError:
             pid, actual = None, "ended"
-        if pid is not None and owned.phase == "starting":
-            actual = "starting"
+        if owned.phase != "running":
+            actual = owned.phase
+        elif pid is not None and owned.moving:
+            actual = "migrating"
         return {
             "name": name,
             "uuid": owned.uuid,
             "wanted": owned.wanted,
             "actual": actual,
+            "moving": owned.moving or None,
             "pid": pid,
             "profile": owned.profile or None,
             "platform": owned.platform or None,
@@ -115,48 +135,7 @@ class Machines:
             "memory": sum(one.memory for one in self.owned.values()),
         }
 
-    # -- planning -----------------------------------------------------------------------------
-
-    async def prepare(self, arguments: Mapping[str, Any]) -> Prepared:
-        """The plan of a request, as far as policy allows it.
-
-        Raises:
-            PolicyError: policy does not.
-            LauncherError: as `launcher.prepare.prepare`.
-        """
-        check_request(self.policy, arguments)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._planner, self._prepare, arguments)
-
-    def _prepare(self, arguments: Mapping[str, Any]) -> Prepared:
-        from launcher.prepare import Request, load, prepare_now
-
-        profile = arguments["profile"]
-        path = self._path_of(profile) if isinstance(profile, str) else profile
-        settings = tuple(arguments.get("settings", ()))
-        name = arguments.get("name") or (profile if isinstance(profile, str) else "")
-        if name:
-            # Commands for one machine wait for each other under the name that their words tell.
-            settings = (*settings, f"name={name}")
-        lock = ""
-        if arguments.get("locked"):
-            if not isinstance(path, str):
-                raise InputError("`locked` is for a profile of the host", code="locked")
-            from launcher.lock_files import lock_path
-
-            lock = lock_path(path)
-        platform, qemu = arguments.get("platform", ""), arguments.get("qemu", "")
-        loaded = load(Request(path, platform, qemu, settings, lock=lock))
-        check_binary(self.policy, loaded.binary, os.path.realpath)
-        prepared = prepare_now(loaded)
-        check_plan(self.policy, prepared.plan, os.path.realpath)
-        return prepared
-
-    def _path_of(self, name: str) -> str:
-        path = os.path.join(self.profiles, f"{name}.yaml")
-        if not self.profiles or not os.path.isfile(path):
-            raise InputError(f"this host has no profile {name}", code="absent")
-        return path
+    # -- starting -----------------------------------------------------------------------------
 
     def check_room(self, name: str, memory: int, cpus: int) -> None:
         """Refuse one machine more than policy has room for.
@@ -172,8 +151,6 @@ class Machines:
             words = f"{name} wants {memory} bytes, {taken} of {self.policy.total_memory} are given"
             raise PolicyError(words, code="room")
 
-    # -- starting -----------------------------------------------------------------------------
-
     async def start(self, prepared: Prepared, owned: Owned, verify: str | None) -> Report:
         """Start a machine as `run --detach` does; from its first moment it is in the journal.
 
@@ -183,29 +160,33 @@ class Machines:
         from launcher.begin import begin
         from launcher.start import start
 
-        self._own(owned)
+        self.own(owned)
         try:
-            started = begin(prepared, named=True, detached=True)
+            started = begin(prepared, named=True, detached=True, monitors=(MONITOR,))
         except BaseException:
-            self._disown(owned.name)
+            self.disown(owned.name)
             raise
         kept = False
         try:
             machine = await start(started, verify=verify)
-            assert machine.report is not None
-            await machine.monitor.close()
-            started.resources.release(keep_directory=True)
-            self._own(replace(owned, phase="running", since=time.time()))
+            await self.let_go(machine, replace(owned, phase="running", since=time.time()))
             kept = True
         finally:
             if not kept:
                 started.abandon()
-                self._disown(owned.name)
-        self.reports[owned.name] = machine.report
-        self._children[owned.name] = started.process
-        self._watch(owned.name, started.process.pid)
-        self._tell(owned.name, "started")
+                self.disown(owned.name)
+        self.tell(owned.name, "started")
+        assert machine.report is not None
         return machine.report
+
+    async def let_go(self, machine: Running, owned: Owned) -> None:
+        """From a machine that this process holds to one that outlives it, and is watched."""
+        await machine.monitor.close()
+        machine.resources.release(keep_directory=True)
+        self.own(owned)
+        if machine.report is not None:
+            self.reports[owned.name] = machine.report
+        self._watch(owned.name, machine.process.pid, machine.process)
 
     async def end(self, name: str, first: str) -> str:
         """End a machine of ours; the rung that worked.
@@ -213,21 +194,25 @@ class Machines:
         Raises:
             LauncherError: as `launcher.rejoin.stop`.
         """
-        machine = self.find(name)
-        self._stopping.add(name)
-        try:
-            by = await rejoin.stop(machine, first)
-        finally:
-            self._stopping.discard(name)
+        by = await self.end_quietly(name, first)
         self.gone(name, "stopped")
         return by
 
-    def gone(self, name: str, how: str) -> None:
+    async def end_quietly(self, name: str, first: str) -> str:
+        """As `end`; who calls it tells why, with `gone`."""
+        machine = self.find(name)
+        self._stopping.add(name)
+        try:
+            return await rejoin.stop(machine, first)
+        finally:
+            self._stopping.discard(name)
+
+    def gone(self, name: str, how: str, data: Any = None) -> None:
         """A machine of ours has ended, or is ours no more: forget it, and tell."""
         if name in self.owned:
             self._unwatch(name)
-            self._disown(name)
-            self._tell(name, how)
+            self.disown(name)
+            self.tell(name, how, data)
 
     def adopt(self, name: str) -> None:
         """Take over a detached machine that is nobody's.
@@ -245,7 +230,7 @@ class Machines:
             raise InputError(f"{name} is not a detached machine that can be adopted", code="held")
         assert machine.pid is not None
         memory, cpus = machine_size(plan)
-        self._own(
+        self.own(
             Owned(
                 name=name,
                 uuid=state.uuid,
@@ -260,7 +245,7 @@ class Machines:
             )
         )
         self._watch(name, machine.pid)
-        self._tell(name, "adopted")
+        self.tell(name, "adopted")
 
     # -- coming back --------------------------------------------------------------------------
 
@@ -280,17 +265,17 @@ class Machines:
             self.gone(owned.name, "abandoned" if owned.phase == "starting" else "died")
             self._clean(owned.name)  # refused where another machine has that name now
             return
-        if owned.phase == "starting":
+        if owned.phase in ("starting", "incoming"):
             await rejoin.stop(machine, rejoin.FORCE)
             self.gone(owned.name, "abandoned")
             return
         assert machine.pid is not None
         self._watch(owned.name, machine.pid)
-        self._tell(owned.name, "adopted")
+        self.tell(owned.name, "adopted")
         try:
             await self.verify(owned.name)
         except LauncherError:
-            self._tell(owned.name, "silent")
+            self.tell(owned.name, "silent")
 
     async def verify(self, name: str) -> Report:
         """Read a machine of ours back again.
@@ -300,7 +285,7 @@ class Machines:
         """
         report = await rejoin.verify(self.find(name))
         self.reports[name] = report
-        self._tell(name, "verified" if report.verdict == "match" else "mismatch")
+        self.tell(name, "verified" if report.verdict == "match" else "mismatch")
         return report
 
     async def execute(self, name: str, command: str, arguments: dict[str, Any]) -> Any:
@@ -309,7 +294,11 @@ class Machines:
         Raises:
             LauncherError: it did not take it.
         """
-        monitor = await rejoin.connect(self.find(name))
+        machine = self.find(name)
+        monitor = self._links.monitor(name)
+        if monitor is not None:
+            return await monitor.execute(command, arguments or None)
+        monitor = await rejoin.connect(machine)
         try:
             return await monitor.execute(command, arguments or None)
         finally:
@@ -317,66 +306,59 @@ class Machines:
 
     def set_wanted(self, name: str, wanted: str) -> None:
         """Note whether the guest is to run."""
-        self._own(replace(self.owned[name], wanted=wanted))
-        self._tell(name, wanted)
+        self.own(replace(self.owned[name], wanted=wanted))
+        self.tell(name, wanted)
+
+    def keep_lock(self, name: str, document: Any) -> None:
+        """Keep the lock of a machine of ours, which is published as long as it is ours."""
+        self.journal.keep_paper(name, "lock", "", document)
+        self.tell(name, "locked")
 
     # -- records and ends ---------------------------------------------------------------------
 
-    def _own(self, owned: Owned) -> None:
+    def own(self, owned: Owned) -> None:
+        """Write down that a machine is ours, or what changed of it."""
         self.journal.keep(owned)
         self.owned[owned.name] = owned
 
-    def _disown(self, name: str) -> None:
+    def disown(self, name: str) -> None:
+        """Cross out a machine, with all that is kept of it."""
         self.journal.forget(name)
         self.owned.pop(name, None)
         self.reports.pop(name, None)
 
-    def _watch(self, name: str, pid: int) -> None:
-        """See the end of a process, which may be no child of ours, through its pidfd."""
-        before = start_time(pid)
-        try:
-            fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            fd = -1
-        if fd < 0 or before is None or start_time(pid) != before:
-            asyncio.get_running_loop().call_soon(self._ended, name)
-            return
-        self._ends[name] = fd
-        asyncio.get_running_loop().add_reader(fd, self._ended, name)
+    def _watch(self, name: str, pid: int, child: Process | None = None) -> None:
+        """See its end, and hear its events."""
+        self._ends.watch(name, pid, child)
+        with suppress(LauncherError):  # it has ended already, which is told
+            self._links.open(self.find(name))
 
     def _unwatch(self, name: str) -> None:
-        fd = self._ends.pop(name, None)
-        if fd is not None:
-            asyncio.get_running_loop().remove_reader(fd)
-            os.close(fd)
-        child = self._children.pop(name, None)
-        if child is not None:
-            child.poll()  # reaped: a machine that we started is our child until we are restarted
+        self._ends.unwatch(name)
+        self._links.close(name)
+
+    def _heard(self, name: str, event: Event, dropped: int) -> None:
+        """QEMU told something of a machine; see `links.TOLD`."""
+        data = {"event": event.name, "data": event.data, "seconds": event.seconds}
+        self.hear(name, {**data, "dropped": dropped})
 
     def _ended(self, name: str) -> None:
         """A machine ended without us: its guest powered down, or QEMU was killed or crashed."""
         if name in self._stopping:
             self._unwatch(name)  # who stops it tells, and removes what it leaves
             return
-        child = self._children.get(name)
-        code = child.poll() if child is not None else None
+        code = self._ends.code(name)
         self.gone(name, "ended" if code in (0, None) else "crashed")
         self._clean(name)
 
     @staticmethod
     def _clean(name: str) -> None:
         """Remove what a dead machine of ours left; never what lives or is held."""
-        with _quiet():
+        with suppress(HostError, InputError, OSError):
             claim(name).remove()
 
     def close(self) -> None:
         """Let go of everything; the machines go on."""
-        for name in list(self._ends):
-            self._unwatch(name)
-        self._planner.shutdown(cancel_futures=True)
-
-
-def _quiet() -> AbstractContextManager[Any]:
-    from contextlib import suppress
-
-    return suppress(HostError, InputError, OSError)
+        self._ends.close()
+        self._links.close_all()
+        self.planner.close()

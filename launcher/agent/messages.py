@@ -7,7 +7,8 @@ first and had to answer for it (CVE-2025-12748, CVE-2026-41648).
 
 from __future__ import annotations
 
-from launcher.agent.topics import ID_PATTERN, is_id
+from launcher.agent.vocabulary import VERBS as VERBS
+from launcher.bus.topics import is_id
 from launcher.errors import InputError
 from launcher.qapi import format_json, nearest
 from launcher.record import record
@@ -28,81 +29,6 @@ MAX_CORRELATION = 256
 ACCEPTED, REFUSED, RUNNING, DONE, FAILED = "accepted", "refused", "running", "done", "failed"
 FINAL = (REFUSED, DONE, FAILED)
 
-_ID = {"type": "string", "pattern": ID_PATTERN}
-_TEXT = {"type": "string", "maxLength": 4096}
-_SETTINGS = {"type": "array", "items": _TEXT, "maxItems": 64}
-_MACHINE = {"machine": {**_ID, "description": "Name of a machine of this agent."}}
-_REQUEST = {
-    "profile": {
-        "description": "A profile of the host by its name, or where policy has it a whole one.",
-        "anyOf": [_ID, {"type": "object"}],
-    },
-    "name": {**_ID, "description": "What to call the machine; by default the profile's name."},
-    "platform": {**_TEXT, "description": "Wins over the profile's own."},
-    "qemu": {**_TEXT, "description": "The binary, by name or path."},
-    "settings": {**_SETTINGS, "description": "path=value texts, as --set takes them."},
-}
-_LOCKED = {"type": "boolean", "description": "Keep the lock file beside the profile, or refuse."}
-
-
-@record
-class Verb:
-    """What one verb takes: members by name, which of them must be there, and what it does.
-
-    `effect` is whether it changes something: then it is in the journal before it is begun.
-    """
-
-    doc: str
-    members: Mapping[str, Any]
-    needs: tuple[str, ...]
-    effect: bool
-
-
-VERBS: dict[str, Verb] = {
-    "start": Verb(
-        "Start a machine, prove it, and let the guest run.",
-        {
-            **_REQUEST,
-            "locked": _LOCKED,
-            "verify": {"enum": ["strict", "warn"], "description": "By default the profile's."},
-        },
-        ("profile",),
-        effect=True,
-    ),
-    "stop": Verb(
-        "End a machine: powerdown, quit, SIGTERM, SIGKILL, from the kindest that is asked for.",
-        {
-            **_MACHINE,
-            "first": {"enum": ["powerdown", "quit", "SIGKILL"], "description": "Where to begin."},
-        },
-        ("machine",),
-        effect=True,
-    ),
-    "pause": Verb("Hold the guest (QMP stop).", _MACHINE, ("machine",), effect=True),
-    "resume": Verb("Let the guest go on (QMP cont).", _MACHINE, ("machine",), effect=True),
-    "reset": Verb("Reset the guest (QMP system_reset).", _MACHINE, ("machine",), effect=True),
-    "qmp": Verb(
-        "Send one QMP command that policy allows.",
-        {**_MACHINE, "command": _TEXT, "arguments": {"type": "object"}},
-        ("machine", "command"),
-        effect=True,
-    ),
-    "verify": Verb("Read every planned value back, now.", _MACHINE, ("machine",), effect=False),
-    "query": Verb("What is known of one machine, or of all.", _MACHINE, (), effect=False),
-    "plan": Verb("What would be started, and who set each value.", _REQUEST, ("profile",), False),
-    "lock": Verb(
-        "Start paused, read back, end, and answer the lock file's content.",
-        _REQUEST,
-        ("profile",),
-        effect=True,
-    ),
-    "adopt": Verb(
-        "Take over a detached machine of this host's user.", _MACHINE, ("machine",), effect=True
-    ),
-    "forget": Verb("Let go of a machine, which runs on.", _MACHINE, ("machine",), effect=True),
-    "facts": Verb("Gather the host's facts and publish them again.", {}, (), effect=False),
-}
-
 
 @record
 class Command:
@@ -122,14 +48,18 @@ class Command:
         return str(named or (profile if isinstance(profile, str) else "") or "")
 
 
-def check_bytes(payload: bytes) -> None:
+def check_bytes(payload: bytes, most: int = MAX_PAYLOAD) -> None:
     """Refuse what is too large or too deep to be parsed at all.
+
+    Args:
+        payload: what was sent.
+        most: bytes that it may have.
 
     Raises:
         InputError: it is.
     """
-    if len(payload) > MAX_PAYLOAD:
-        raise InputError(f"the payload has more than {MAX_PAYLOAD} bytes", code="size")
+    if len(payload) > most:
+        raise InputError(f"the payload has more than {most} bytes", code="size")
     depth, quoted, escaped = 0, False, False
     for byte in payload:
         if quoted:
@@ -164,7 +94,7 @@ def read_command(verb: str, payload: bytes) -> Command:
     number = value.pop("id", None)
     if not is_id(number):
         raise InputError("'id' must name the command", hint="such as a UUID", code="id")
-    _check(verb, VERBS[verb], value)
+    check_members(verb, value)
     return Command(number, verb, value)
 
 
@@ -176,6 +106,16 @@ def id_of(payload: bytes) -> str | None:
     except InputError:
         return None
     return found if is_id(found) else None
+
+
+def read_object(payload: bytes, most: int) -> dict[str, Any]:
+    """The JSON object in what another agent says.
+
+    Raises:
+        InputError: there is none, or it is too large or too deep.
+    """
+    check_bytes(payload, most)
+    return _object(payload)
 
 
 def _object(payload: bytes) -> dict[str, Any]:
@@ -233,7 +173,13 @@ def _check_texts(value: Any) -> None:
                 raise InputError(f"a text holds U+{ord(char):04X}", code="character")
 
 
-def _check(verb: str, known: Verb, value: dict[str, Any]) -> None:
+def check_members(verb: str, value: dict[str, Any]) -> None:
+    """Refuse what a verb does not take.
+
+    Raises:
+        InputError: a member is unknown, of the wrong form, or missing.
+    """
+    known = VERBS[verb]
     for name, given in value.items():
         if name not in known.members:
             near = nearest(name, known.members)
@@ -262,6 +208,9 @@ def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
         if "pattern" in schema:
             return is_id(value)
         return isinstance(value, str) and len(value) <= schema["maxLength"]
+    if kind == "number":
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and schema["minimum"] <= value <= schema["maximum"]
     return isinstance(value, bool if kind == "boolean" else dict)
 
 

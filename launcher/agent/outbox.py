@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 
-from launcher.agent.broker import RECEIVE_MAXIMUM, Client, publish_properties
+from launcher.bus.broker import RECEIVE_MAXIMUM, Client, publish_properties
 from launcher.record import record
 
 TYPE_CHECKING = False
@@ -22,13 +22,19 @@ _EVENTS = 2000
 
 @record
 class Letter:
-    """One message. `told` is called once the broker has confirmed it."""
+    """One message.
+
+    Attributes:
+        expiry: seconds after which nobody needs it any more; 0 for never.
+        told: called once the broker has confirmed it.
+    """
 
     topic: str
     payload: bytes
     correlation: bytes | None = None
     retain: bool = False
     event: bool = False
+    expiry: int = 0
     told: Callable[[], None] | None = None
 
 
@@ -43,6 +49,7 @@ class Outbox:
         self.dropped = 0
         self._letters: deque[Letter] = deque()
         self._states: OrderedDict[str, bytes] = OrderedDict()
+        self._until: dict[int, float] = {}
         self._under_way: OrderedDict[int, Letter] = OrderedDict()
         self._more = asyncio.Event()
         self._empty = asyncio.Event()
@@ -53,6 +60,8 @@ class Outbox:
         if letter.event and len(self._letters) >= _EVENTS:
             self.dropped += 1
             return
+        if letter.expiry:
+            self._until[id(letter)] = asyncio.get_running_loop().time() + letter.expiry
         self._letters.append(letter)
         self._note()
 
@@ -67,7 +76,12 @@ class Outbox:
         if self._states:
             topic, payload = self._states.popitem(last=False)
             return Letter(topic, payload, retain=True)
-        return self._letters.popleft() if self._letters else None
+        while self._letters:
+            letter = self._letters.popleft()
+            until = self._until.pop(id(letter), None)
+            if until is None or until > asyncio.get_running_loop().time():
+                return letter
+        return None
 
     async def send(self, client: Client) -> None:
         """Send what there is and what comes, until the connection ends.
@@ -97,7 +111,7 @@ class Outbox:
             letter.payload,
             qos=1,
             retain=letter.retain,
-            properties=publish_properties(letter.correlation),
+            properties=publish_properties(letter.correlation, expiry=letter.expiry),
         )
         del self._under_way[id(letter)]
         slots.release()

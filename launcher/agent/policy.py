@@ -11,7 +11,7 @@ import os
 from fnmatch import fnmatchcase
 
 from launcher.agent.rules import judge_option
-from launcher.agent.topics import is_id
+from launcher.bus.topics import is_id
 from launcher.errors import InputError
 from launcher.nodes import Scalar, Sequence
 from launcher.qapi import nearest, parse_size
@@ -61,7 +61,9 @@ class Policy:
     """What is allowed. Without a file of its own a host allows little.
 
     `images` are folders (a file in them may be a disk, a kernel, firmware); `binaries` are files or
-    folders. Sizes are bytes; `memory` is for one machine, `total_memory` for all of them.
+    folders. `migration_address` is where the host listens for guests, `migration_tls` the folder of
+    its certificates (see `moves.tls`). Sizes are bytes; `memory` is for one machine,
+    `total_memory` for all of them.
     """
 
     images: tuple[str, ...] = ()
@@ -78,6 +80,11 @@ class Policy:
     profiles: tuple[str, ...] = ()
     inline_profiles: bool = False
     sandbox: bool = True
+    migration_address: str = ""
+    migration_tls: str = ""
+    migration_plaintext: bool = False
+    migrate_from: tuple[str, ...] = ("*",)
+    commands_per_second: int = 200
     machines: int = 64
     cpus: int = 16
     memory: int = 16 << 30
@@ -221,11 +228,12 @@ def _product(members: Mapping[str, Any]) -> int:
 
 _LISTS = (
     *("images", "image-formats", "host-devices", "binaries", "netdevs", "bridges", "taps"),
-    *("devices", "objects", "qmp", "verbs", "profiles"),
+    *("devices", "objects", "qmp", "verbs", "profiles", "migrate-from"),
 )
 _SIZES = ("memory", "total-memory")
-_COUNTS = ("machines", "cpus")
-_SWITCHES = ("inline-profiles", "sandbox")
+_COUNTS = ("machines", "cpus", "commands-per-second")
+_SWITCHES = ("inline-profiles", "sandbox", "migration-plaintext")
+_TEXTS = ("migration-address", "migration-tls")
 #: Lists that a file adds to, instead of replacing them: nobody wants to repeat sixty names.
 _ADDED = ("devices", "objects", "qmp")
 
@@ -237,7 +245,7 @@ def parse_policy(tree: Node) -> Policy:
         InputError: a key or a value that no policy has.
     """
     given: dict[str, Any] = {}
-    known = (*_LISTS, *_SIZES, *_COUNTS, *_SWITCHES)
+    known = (*_LISTS, *_SIZES, *_COUNTS, *_SWITCHES, *_TEXTS)
     for key, node in tree.items.items():
         place = tree.key_place(key)
         if key not in known:
@@ -271,4 +279,6 @@ def _scalar(key: str, text: str) -> tuple[Any, str]:
         return parse_size(text), "a size, such as 4GiB"
     if key in _COUNTS:
         return (int(text) if text.isdecimal() and text.isascii() else None), "a count"
+    if key in _TEXTS:
+        return text or None, "a text"
     return {"on": True, "true": True, "off": False, "false": False}.get(text), "on or off"

@@ -1,7 +1,8 @@
 """What a broker really lets an agent do, proved by messages that come back or do not.
 
 A broker may grant a subscription that its own rules forbid and then deliver nothing, or deliver
-what nobody meant it to: only a message that arrives is proof.
+what nobody meant it to: only a message that arrives is proof. What this host may write and not
+read cannot come back; there the broker's own answer to it counts (MQTT 5, PUBACK).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import os
 import statistics
 import time
 
-from launcher.agent import topics
-from launcher.agent.broker import MqttError, make_client
+from launcher.bus import topics
+from launcher.bus.broker import MqttError, make_client, try_publish
 from launcher.errors import HostError
 
 TYPE_CHECKING = False
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from launcher.agent.agent import Settings
-    from launcher.agent.broker import Client
+    from launcher.bus.broker import Client
 
 #: Seconds for a message that is to come, and for one that is not.
 _COMES, _STAYS = 5.0, 1.0
@@ -42,9 +43,35 @@ async def check_broker(settings: Settings) -> list[dict[str, Any]]:
                 await _comes(client, topics.command_topic(own, "check"), "this host's commands"),
                 await _stays(client, topics.command_topic(other, "query"), "another's commands"),
                 await _stays(client, topics.host_topic(other, "status"), "another host's status"),
+                await _refused(client, topics.command_topic(other, "query"), "command another"),
+                await _refused(
+                    client, topics.host_topic(other, "status"), "speak as another to all"
+                ),
+                await _refused(
+                    client,
+                    topics.host_topic(own, "peer", own, "check"),
+                    "speak to other hosts",
+                    True,
+                ),
+                await _refused(
+                    client,
+                    topics.host_topic(other, "peer", f"{other}-2", "check"),
+                    "speak as another to a third",
+                ),
             ]
     except MqttError as error:
         raise HostError(f"{settings.broker.url}: {error}", code="broker") from None
+
+
+async def _refused(client: Client, topic: str, what: str, wanted: bool = False) -> dict[str, Any]:
+    """Whether a broker takes what this host must, or must not, write."""
+    code = await try_publish(client, topic, os.urandom(16), _COMES)
+    if code is None:
+        return _row(what, False, "the broker did not answer")
+    taken = code < 0x80
+    found = "the broker takes it" if taken else f"the broker refuses it (0x{code:02x})"
+    hint = "" if taken == wanted else ": write an ACL (packaging/agent/acl.conf)"
+    return _row(what, taken == wanted, f"{found}{hint}")
 
 
 def _row(what: str, good: bool, found: str) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from launcher.agent import topics
 from launcher.agent.outbox import Letter
+from launcher.bus import topics
 from launcher.qapi import format_json
 
 TYPE_CHECKING = False
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from launcher.agent.machines import Machines
     from launcher.agent.outbox import Outbox
     from launcher.agent.policy import Policy
+
+
+#: Seconds that a piece of a console is worth telling.
+_CONSOLE = 10
 
 
 class Telling:
@@ -65,7 +69,7 @@ class Telling:
             self.put_machine(machines, name)
 
     def put_machine(self, machines: Machines, name: str) -> None:
-        """Publish a machine's state and report, or empty both when it is no more."""
+        """Publish a machine's state, report and lock, or empty them when it is no more."""
         owned, report = name in machines.owned, machines.reports.get(name)
         state = payload_of(machines.state(name)) if owned else b""
         self.outbox.put_state(topics.machine_topic(self.host, name, "state"), state)
@@ -74,11 +78,16 @@ class Telling:
 
             shown = payload_of(report_json(report)) if report is not None and owned else b""
             self.outbox.put_state(topics.machine_topic(self.host, name, "report"), shown)
+        lock = machines.journal.paper(name, "lock") if owned else None
+        if lock is not None or not owned:
+            shown = payload_of(lock) if lock is not None else b""
+            self.outbox.put_state(topics.machine_topic(self.host, name, "lock"), shown)
 
-    def changed(self, machines: Machines, name: str, how: str) -> None:
+    def changed(self, machines: Machines, name: str, how: str, data: Any = None) -> None:
         """Something about a machine changed: its state, its report, an event."""
         self.put_machine(machines, name)
-        self.event(how, name, machines.state(name) if name in machines.owned else {"name": name})
+        state = machines.state(name) if name in machines.owned else {"name": name}
+        self.event(how, name, {**state, **(data or {})})
         self.put_status(machines, "online")
         log(f"{name}: {how}")
 
@@ -104,6 +113,11 @@ class Telling:
             "data": data,
         }
         self.outbox.put(Letter(topic, payload_of(value), event=True))
+
+    def console(self, name: str, data: bytes) -> None:
+        """Publish what a machine's console said, as it said it."""
+        topic = topics.machine_topic(self.host, name, "console")
+        self.outbox.put(Letter(topic, data, event=True, expiry=_CONSOLE))
 
     def _put(self, leaf: str, payload: bytes) -> None:
         self.outbox.put_state(topics.host_topic(self.host, leaf), payload)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from launcher.agent.agent import Agent, Settings
-    from launcher.agent.broker import Broker
+    from launcher.bus.broker import Broker
 
 
 def add_broker(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def broker_of(options: argparse.Namespace) -> Broker:
         hint = "--broker mqtt://HOST, or QEMU_LAUNCHER_BROKER in the environment"
         raise InputError("no broker is named", hint=hint, code="usage")
     try:
-        from launcher.agent.broker import Broker
+        from launcher.bus.broker import Broker
     except ImportError as error:
         raise HostError(
             f"{error.name} is not installed, and speaks to the broker",
@@ -64,6 +64,13 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     add("--profiles", default="", metavar="DIR", help="the profiles that commands may name")
     add("--policy", default="", metavar="FILE", help="what others may start (docs/agent.md)")
     add("--state", default="", metavar="DIR", help="where the agent keeps its journal")
+    add(
+        "--pool",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="take starts that any host of this pool may take; may be repeated",
+    )
     add("--check", action="store_true", help="tell what the broker lets this agent do, and end")
     add_format(parser)
     parser.set_defaults(run=agent)
@@ -106,7 +113,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     broker = broker_of(options)
     from launcher.agent.agent import Settings
     from launcher.agent.policy import Policy, parse_policy
-    from launcher.agent.topics import check_id
+    from launcher.bus.topics import check_id
 
     policy = Policy()
     if options.policy:
@@ -117,7 +124,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise InputError(f"there is no folder {options.profiles}", code="file")
     host = check_id(options.host_id or os.uname().nodename.lower().partition(".")[0], "a host's id")
     profiles = os.path.abspath(options.profiles) if options.profiles else ""
-    return Settings(broker, host, options.state or state_folder(), profiles, policy)
+    pools = tuple(check_id(pool, "a pool's id") for pool in options.pool)
+    return Settings(broker, host, options.state or state_folder(), profiles, policy, pools)
 
 
 def state_folder() -> str:

@@ -23,6 +23,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FACTS",
         help="what `qemu-launcher host --format json` wrote, a file for each host",
     )
+    add_result(parser)
+    add_format(parser)
+    parser.set_defaults(run=meet)
+
+
+def add_result(parser: argparse.ArgumentParser) -> None:
+    """Where the platform goes, and its name."""
     parser.add_argument("-o", "--output", default="", metavar="FILE", help="the platform file")
     parser.add_argument(
         "--name",
@@ -31,8 +38,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=_name,
         help="the platform's name; by default meet",
     )
-    add_format(parser)
-    parser.set_defaults(run=meet)
 
 
 def _name(text: str) -> str:
@@ -47,9 +52,13 @@ def _name(text: str) -> str:
 
 def meet(options: argparse.Namespace) -> int:
     """Write the platform; without `-o` it is what is shown."""
+    return show(meeting(options.hosts, options.name), options)
+
+
+def show(found: Meeting, options: argparse.Namespace) -> int:
+    """Write a meeting as `--output` and `--format` say."""
     from launcher.platforms.meet_text import advice, meeting_json, meeting_yaml
 
-    found = meeting(options.hosts, options.name)
     text = meeting_yaml(found)
     if options.output:
         from launcher.output import write_output

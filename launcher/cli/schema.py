@@ -17,6 +17,11 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         add_qemu(parser)
         parser.add_argument("--lock", action="store_true", help="of lock files, not of profiles")
         parser.add_argument(
+            "--asyncapi",
+            action="store_true",
+            help="the topics and messages of agents instead, AsyncAPI 3.0 as YAML",
+        )
+        parser.add_argument(
             "--format", choices=("json", "text"), default="json", help="JSON in either case"
         )
         parser.set_defaults(run=schema)
@@ -31,6 +36,13 @@ def schema(options: argparse.Namespace) -> int:
     Raises:
         InputError: a schema of lock files was asked of a binary; they have but one.
     """
+    if options.asyncapi:
+        from launcher.agent.asyncapi import document_yaml
+
+        if options.lock or options.qemu:
+            raise InputError("--asyncapi stands alone", code="usage")
+        out(document_yaml().rstrip())
+        return 0
     if options.lock:
         from launcher.locks.shape import lock_schema
 

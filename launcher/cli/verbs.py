@@ -82,6 +82,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "serve this host's machines behind an MQTT broker",
         "qemu-launcher agent --broker mqtts://broker.example --profiles /etc/qemu-launcher",
     ),
+    "fleet": (
+        "fleet",
+        "the hosts behind a broker: list, start, verify, migrate, drain, watch",
+        "qemu-launcher fleet ls --broker mqtts://broker.example",
+    ),
     "schema": (
         "schema",
         "the JSON Schema of profiles, for editors",

@@ -234,7 +234,7 @@ def gather(
 ) -> dict[str, Any]:
     """Host facts by name, and under `features` each `{"present", "reason"}`, ready for JSON.
 
-    docs/host.schema.json describes what they look like.
+    facts.schema.json describes what they look like.
 
     Args:
         wanted: names of FACTS; None for all, unless `features` are given.

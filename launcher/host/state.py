@@ -83,6 +83,21 @@ def pid_of_uuid(uuid: str) -> int | None:
             continue
         if wanted in arguments[1:]:
             option = arguments[arguments.index(wanted, 1) - 1]
-            if option in (b"-uuid", b"--uuid"):
+            if option in (b"-uuid", b"--uuid") and not _is_elsewhere(entry):
                 return int(entry)
     return None
+
+
+def _is_elsewhere(entry: str) -> bool:
+    """Whether a process was given another runtime directory than ours.
+
+    Both ends of a migration have one UUID, and two agents may share a machine.
+    """
+    try:
+        with open(f"/proc/{entry}/environ", "rb") as file:
+            values = file.read().split(b"\0")
+    except OSError:
+        return False
+    ours = os.fsencode(os.environ.get("XDG_RUNTIME_DIR", ""))
+    name = b"XDG_RUNTIME_DIR="
+    return any(v.startswith(name) and v[len(name) :] != ours for v in values)

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from launcher.plan.model import Option, Plan
 
 
+#: The path of options that no profile asks for, such as the -incoming of a machine that waits.
+_OWN = "launcher"
+
+
+def grown(before: Plan, after: Plan) -> Plan:
+    """`after` with what a start of its own had given the plan `before`."""
+    own = tuple(o for o in before.options if o.path == _OWN and o not in after.options)
+    return replace(after, options=after.options + own)
+
+
 def difference(before: Plan, after: Plan) -> Plan:
     """What the plan `after` has more than `before`, as a plan of its own.
 
@@ -35,7 +45,7 @@ def difference(before: Plan, after: Plan) -> Plan:
     had = [replace(option, place=None) for option in before.options]
     has = [replace(option, place=None) for option in after.options]
     for option, bare in zip(before.options, had, strict=True):
-        if bare not in has:
+        if bare not in has and option.path != _OWN:
             raise _not_while_it_runs(option)
     old = {(v.family, v.id, v.property): v for v in before.values}
     left = {(o.family, o.id, o.property) for o in before.omitted}

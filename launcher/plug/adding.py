@@ -7,7 +7,7 @@ from contextlib import suppress
 from launcher.command import fill
 from launcher.diagnose import said
 from launcher.errors import CommandError, InputError, LauncherError, Place, QEMUError, VerdictError
-from launcher.plan.addition import difference
+from launcher.plan.addition import difference, grown
 from launcher.platforms import hazardous, parse_qemu_version
 from launcher.plug.parts import become, loaded_with, lock_of, tree_of
 from launcher.plug.removing import take_out
@@ -68,6 +68,7 @@ async def _planned(machine: Machine, given: dict[str, Any]) -> tuple[Prepared, P
     loaded = loaded_with(machine, replace(whole, uuid=machine.plan.uuid))
     prepared = await prepare(loaded)
     more = difference(machine.plan, prepared.plan)
+    prepared = prepared.with_plan(grown(machine.plan, prepared.plan))
     if not more.options:
         raise InputError("nothing was given to be plugged", hint="for instance devices={…}")
     order = list(COMMANDS)

@@ -16,8 +16,19 @@ if TYPE_CHECKING:
     from launcher.monitor import Event
     from launcher.profiles.addition import Entry
 
-#: The guest refuses: of any device since 6.2 (QAPI: DEVICE_UNPLUG_GUEST_ERROR), of memory before.
+#: QEMU could not do what the guest let it (QAPI; the first since 6.2, the other for memory only).
 _REFUSALS = ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
+#: What a guest says with ACPI's _OST (ACPI 6.5, 6.3.5): about an ejection, and that it will not.
+_OST = "ACPI_DEVICE_OST"
+_EJECTION = (0x03, 0x103)
+_WILL_NOT = {
+    0x01: "it says no reason",
+    0x02: "it does not know the request",
+    0x80: "the device is locked",
+    0x81: "an application uses the device",
+    0x82: "the device is busy",
+    0x83: "something that depends on the device is busy",
+}
 #: Seconds for a backend that its device has not let go of yet: QEMU frees a device a moment after
 #: it has said that it is deleted.
 _LINGER = 5.0
@@ -148,23 +159,32 @@ async def _remove_device(machine: Machine, key: str, seconds: float) -> None:
             ) from None
 
     def ours(event: Event) -> bool:
+        if event.name == _OST:
+            return event.data["info"].get("device") == key and bool(_refusal(event))
         return event.data.get("device") == key
 
     try:
         event = await machine.monitor.wait_event(
-            ("DEVICE_DELETED", *_REFUSALS), ours, timeout=seconds, since=before
+            ("DEVICE_DELETED", _OST, *_REFUSALS), ours, timeout=seconds, since=before
         )
     except MonitorError as error:
         if error.evidence.get("cause") != "timeout":
             raise
         raise await _stays(machine, key, seconds) from None
-    if event.name in _REFUSALS:
-        more = f": {event.data['msg']}" if event.data.get("msg") else ""
+    if event.name != "DEVICE_DELETED":
         raise UnplugError(
-            f"the guest refuses to let go of {key}{more}",
+            f"the guest refuses to let go of {key}: {_refusal(event)}",
             hint="it still uses it; what it says is on its console",
             evidence={"device": key, "event": event.name},
         )
+
+
+def _refusal(event: Event) -> str:
+    """Why a guest does not let go; empty while it still may."""
+    if event.name != _OST:
+        return str(event.data.get("msg") or "QEMU says no more")
+    info = event.data["info"]
+    return _WILL_NOT.get(info["status"], "") if info["source"] in _EJECTION else ""
 
 
 def _hint(error: CommandError) -> str:

@@ -28,6 +28,8 @@ _SHORTS = {"disk": "blockdevs", "net": "netdevs"}
 #: On these machines a PCI device is plugged into a port of its own (docs/pcie.txt).
 _PCIE = "q35"
 _PORT = "pcie-root-port"
+#: Keys that name an object wherever they stand (QAPI); so do those that end in `-secret`.
+_OBJECTS = ("tls-creds", "tls-authz", "keyid", "prealloc-context", "iothread")
 
 
 def with_addition(profile: Profile, added: Mapping) -> Profile:
@@ -154,8 +156,10 @@ def uses(profile: Profile) -> dict[Entry, set[Entry]]:
     for section, table in sections.items():
         for key, node in getattr(profile, section).items():
             for name, text in _names(node):
-                if name in table:
-                    found.setdefault((table[name][0], text), set()).add((section, key))
+                other = "objects" if name in _OBJECTS or name.endswith("-secret") else ""
+                if name in table or other:
+                    named = (table[name][0] if name in table else other, text)
+                    found.setdefault(named, set()).add((section, key))
     for key, node in profile.devices.items():
         bus = _text(node, "bus").partition(".")[0]
         if bus in profile.devices:
@@ -164,8 +168,11 @@ def uses(profile: Profile) -> dict[Entry, set[Entry]]:
     backends = [machine, *(_text(node, "memdev") for node in profile.numa)]
     for name in backends:
         found.setdefault(("objects", name), set()).add(("machine", ""))
-    for serial in profile.serials:
-        found.setdefault(("chardevs", serial.chardev), set()).add(("serial", ""))
+    ours = [(serial.chardev, "serial") for serial in profile.serials]
+    if profile.agent:
+        ours.append((profile.agent, "guest-agent"))
+    for chardev, user in ours:
+        found.setdefault(("chardevs", chardev), set()).add((user, ""))
     return found
 
 

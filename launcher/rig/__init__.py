@@ -10,6 +10,7 @@
     transcript.py  logs with time stamps that do not outgrow the disk
     slots.py       how many machines run at a time, over all workers
     leaks.py       what a test left running
+    labgrid.py     a driver for labgrid; nothing else here imports it
 
 Machines live in the thread of `launcher.sync`, not in a test's loop: so they can be shared by
 tests that each have a loop of their own, and their consoles are read while a test computes.

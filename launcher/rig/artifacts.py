@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import platform
@@ -78,13 +79,10 @@ class Record:
         return lines
 
     async def _screen(self, machine: Machine) -> None:
-        """The first display, where the machine has one: PNG, or PPM before QEMU 7.1."""
-        for more in ({"format": "png"}, {}):
-            path = os.path.join(self.folder, f"screen.{more.get('format', 'ppm')}")
-            with suppress(LauncherError):
-                wanted = {"filename": path, **more}
-                await machine.monitor.execute("screendump", wanted, timeout=_PATIENCE)
-                return
+        """The first display, where the machine has one."""
+        with suppress(LauncherError, TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await machine.screendump(os.path.join(self.folder, "screen.png"))
 
     def copy(self, folder: str) -> Record:
         """What there is so far in another folder, to which the logs do not go on."""

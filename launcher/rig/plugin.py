@@ -198,6 +198,20 @@ def machine(request: pytest.FixtureRequest, _machines: Bench) -> Any:
 
 
 @pytest.fixture
+def fake_machines() -> Iterator[Any]:
+    """Makes machines without a QEMU: `fake_machines(profile, release="7.2", platform=…)`.
+
+    They have the face without asyncio; an asynchronous test takes `launcher.testing.fake_machine`.
+    """
+    from contextlib import ExitStack
+
+    from launcher.testing import fake_machine
+
+    with ExitStack() as stack:
+        yield lambda profile, **more: stack.enter_context(fake_machine(profile, **more))
+
+
+@pytest.fixture
 def module_machine(request: pytest.FixtureRequest, _machines: Bench, _module_rig: None) -> Any:
     """A machine that boots once for its module; each test gets it as it was then."""
     module = request.node.getparent(pytest.Module)

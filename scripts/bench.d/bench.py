@@ -12,6 +12,7 @@ import sys
 import hosts
 import measures
 import moves
+import restores
 from rounds import Floor
 
 
@@ -38,6 +39,7 @@ def main() -> int:
     print(f"{'goal':<56} {'target':>8} {'measured':>8}  verdict", flush=True)
     found = []
     groups = {**measures.GROUPS, "meet": hosts.meet, "moves": moves.moves}
+    groups["restore"] = restores.restores
     for group, measure in groups.items():
         if options.only not in group:
             continue

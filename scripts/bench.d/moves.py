@@ -20,7 +20,7 @@ async def moves(binaries: Binaries, _floor: Floor, rounds: int) -> Rows:
     binary = newest(binaries)
     guest, script = f"{cache_folder()}/guest", f"{sys.path[0]}/handwritten.py"
     with Home() as home:
-        profile = home.profile(json.dumps(_profile(guest)))
+        profile = home.profile(json.dumps(guest_profile(guest)))
         words = ["migrate", profile, "--from", binary, "--to", binary]
         ours = partial(process, cli(*words), home.env)
         theirs = partial(process, [sys.executable, script, binary, binary, guest])
@@ -32,7 +32,8 @@ async def moves(binaries: Binaries, _floor: Floor, rounds: int) -> Rows:
     return [row(goal, None, ratio(wall["ours"], wall["theirs"]), note)]
 
 
-def _profile(guest: str) -> dict[str, object]:
+def guest_profile(guest: str) -> dict[str, object]:
+    """The demo guest on microvm, under TCG, counting on its console."""
     machine = {"type": "microvm", "acpi": "off", "pit": "on", "pic": "on", "rtc": "on"}
     return {
         "name": "moved",

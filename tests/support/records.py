@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cache
 
-from launcher.capabilities import Capabilities
 from launcher.data import data_files, folder
 from launcher.files import read_yaml
 from launcher.nodes import Mapping
-from launcher.plan import HostFacts, Plan, make_plan, needed_features
+from launcher.plan import HostFacts, Plan, make_plan
 from launcher.platforms import Catalogue, build_catalogue
 from launcher.prepare import choose_platform, parse_setting
 from launcher.profiles import Profile, parse_profile
+from launcher.testing.records import NOT_ASKED, capabilities_of, record_of, replies_of, willing_host
+
+__all__ = ["NOT_ASKED", "capabilities_of", "record_of", "replies_of"]
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 RECORDED = os.path.join(ROOT, "launcher", "recorded")
@@ -27,29 +28,6 @@ BINARY, UUID, RUNTIME, CACHE = "@qemu@", "@uuid@", "@run@", "@cache@"
 KVM_WORKS = (True, "")
 #: What the ladder says on a host whose kernel interprets every guest instruction.
 KVM_TRAP = (False, "runs guest code 40 times slower than native: /dev/kvm is emulated")
-
-
-#: What a record holds besides the answers to the launcher's probe.
-NOT_ASKED = ("format", "help", "machines", "readings")
-
-
-@cache
-def record_of(name: str) -> dict:
-    """A whole record, `qemu-7.2` or `qsd-7.2`."""
-    with open(os.path.join(RECORDED, f"{name}_x86_64.json"), encoding="utf-8") as file:
-        return json.load(file)
-
-
-@cache
-def replies_of(release: str, tool: str = "qemu-system") -> dict:
-    kind = "qsd" if tool == "qemu-storage-daemon" else "qemu"
-    record = record_of(f"{kind}-{release}")
-    return {command: answer for command, answer in record.items() if command not in NOT_ASKED}
-
-
-@cache
-def capabilities_of(release: str, tool: str = "qemu-system") -> Capabilities:
-    return Capabilities(replies_of(release, tool))
 
 
 @cache
@@ -68,10 +46,8 @@ def host(
     **features: tuple[bool | None, str],
 ) -> HostFacts:
     """A host that has everything the plan asks about, but for what is given."""
-    asked = needed_features(profile, catalogue(), platform) if profile and platform else []
-    found: dict[str, tuple[bool | None, str]] = dict.fromkeys(asked, (True, ""))
-    found.update({name.replace("_", "-"): answer for name, answer in features.items()})
-    return HostFacts(linux, "x86_64", kvm, found)
+    given = {name.replace("_", "-"): answer for name, answer in features.items()}
+    return willing_host(profile, platform, catalogue(), kvm=kvm, linux=linux, features=given)
 
 
 def profile_from(

@@ -6,9 +6,10 @@ import pytest
 
 from launcher.errors import HostError, InputError, InputErrors, Place
 from launcher.files import parse_yaml
+from launcher.incoming import waiting_plan
 from launcher.nodes import from_python
 from launcher.plan import Plan
-from launcher.plan.addition import difference, members, parts, reduced
+from launcher.plan.addition import difference, grown, members, parts, reduced
 from launcher.profiles import Profile
 from launcher.profiles.addition import free_ports, uses, with_addition, without
 from launcher.record import replace
@@ -115,6 +116,27 @@ def test_who_uses_what():
     assert uses(whole)["blockdevs", "disk0"] == {("devices", "disk0-dev"), ("blockdevs", "q")}
 
 
+def test_the_agents_port_is_the_launchers():
+    found = uses(profile(BASE + "guest-agent: on\n"))
+    users = next(
+        who for (_, key), who in found.items() if key == profile(BASE + "guest-agent: on\n").agent
+    )
+    assert ("guest-agent", "") in users
+
+
+def test_who_uses_an_object_without_a_device():
+    whole = added(
+        objects={
+            "s": {"qom-type": "secret", "data": "x"},
+            "t": {"qom-type": "secret", "data": "x", "keyid": "s"},
+        },
+        blockdevs={"e": {"driver": "luks", "key-secret": "t", "file": "disk0"}},
+    )
+    found = uses(whole)
+    assert found["objects", "s"] == {("objects", "t")}
+    assert found["objects", "t"] == {("blockdevs", "e")}
+
+
 def test_without():
     left = without(profile(), {("devices", "net0-dev"), ("netdevs", "net0")})
     assert left.netdevs == {}
@@ -146,6 +168,9 @@ def test_the_difference_is_what_was_added():
     assert parts(before) == set()
     assert reduced(after, {("objects", "io0"), ("objects", "key0")}) == before
     assert difference(after, after).options == ()
+    waits = waiting_plan(before)
+    assert difference(waits, after).options == more.options
+    assert grown(waits, after).options == (*after.options, waits.options[-1])
 
 
 def test_a_comment_in_the_profile_changes_nothing():

@@ -6,8 +6,20 @@ import json
 
 import pytest
 
-from launcher.agent import messages, topics
+from launcher.agent import messages
 from launcher.agent.journal import Entry, Journal, Owned
+from launcher.agent.links import Budget
+from launcher.agent.moves.model import (
+    ABORTED,
+    COMMITTED,
+    DESTINATION,
+    KEPT,
+    SENDING,
+    SOURCE,
+    WAITING,
+    Move,
+)
+from launcher.agent.moves.post import peer_error
 from launcher.agent.policy import (
     Policy,
     PolicyError,
@@ -16,9 +28,11 @@ from launcher.agent.policy import (
     parse_policy,
 )
 from launcher.agent.rules import judge_option
+from launcher.bus import topics
 from launcher.errors import HostError, InputError
 from launcher.files import parse_yaml
 from launcher.plan import Option
+from launcher.record import replace
 
 
 @pytest.mark.parametrize("text", ["a", "0", "a-b", "x" * 63])
@@ -283,3 +297,104 @@ def test_the_journal_remembers(tmp_path):
     journal.forget("web")
     assert journal.machines() == {}
     journal.close()
+
+
+# -- migrations between hosts ---------------------------------------------------------------------
+
+
+def test_a_peers_words_are_read_of_the_own_hosts_topics_only():
+    base = "qemu-launcher/v1/hosts/h1/peer"
+    assert topics.parse_peer(f"{base}/h2/commit", "h1") == ("h2", "commit")
+    for topic in (f"{base}/h2", f"{base}/h2/a/b", f"{base}//x", f"{base}/H/x", f"{base}/+/#"):
+        assert topics.parse_peer(topic, "h1") is None
+    assert topics.parse_peer(f"{base}/h2/commit", "h2") is None
+    assert topics.parse_peer("qemu-launcher/v1/hosts/h1/command/start", "h1") is None
+
+
+def test_a_move_is_found_by_its_own_id_and_not_by_the_guest(tmp_path):
+    """A guest may come back with the UUID with which it went."""
+    journal = Journal(str(tmp_path / "journal"))
+    try:
+        first = Move("m1", SOURCE, "web", "u", "h2", SENDING)
+        back = Move("m1", DESTINATION, "web", "u", "h2", WAITING)
+        journal.keep_move(first)
+        journal.keep_move(back)
+        journal.keep_move(replace(first, phase=KEPT, result={"a": 1}))
+        assert journal.find_move(SOURCE, "h2", "m1") == replace(first, phase=KEPT, result={"a": 1})
+        assert journal.find_move(DESTINATION, "h2", "m1") == back
+        assert journal.find_move(DESTINATION, "h3", "m1") is None
+        journal.keep_move(replace(back, id="m2", phase=COMMITTED))
+        assert [m.id for m in journal.moves(DESTINATION)] == ["m1", "m2"]
+        assert [m.phase for m in journal.moves(SOURCE)] == [KEPT]
+        journal.keep_move(Move("m3", DESTINATION, "", "", "h9", ABORTED))
+    finally:
+        journal.close()
+
+
+def test_what_is_kept_of_a_machine_goes_with_it(tmp_path):
+    journal = Journal(str(tmp_path / "journal"))
+    try:
+        owned = Owned("web", "u", "d", "running", "running", 1.0, 1, 1, request={"profile": "web"})
+        journal.keep(owned)
+        journal.keep_paper("web", "snapshot", "b", {"tag": "b"})
+        journal.keep_paper("web", "snapshot", "a", {"tag": "a"})
+        journal.keep_paper("other", "lock", "", {"x": [1]})
+        assert journal.paper_keys("web", "snapshot") == ["a", "b"]
+        assert journal.paper("web", "snapshot", "b") == {"tag": "b"}
+        assert journal.machines() == {"web": owned}
+        journal.forget("web")
+        assert journal.paper_keys("web", "snapshot") == []
+        assert journal.paper("web", "snapshot", "b") is None
+        assert journal.paper("other", "lock") == {"x": [1]}
+    finally:
+        journal.close()
+
+
+def test_a_budget_lets_a_burst_through_and_then_so_many_a_second():
+    now = [0.0]
+    budget = Budget(3.0, 2.0, lambda: now[0])
+    assert [budget.admits() for _ in range(5)] == [True, True, True, False, False]
+    assert budget.dropped == 2
+    now[0] = 0.6
+    assert [budget.admits(), budget.admits()] == [True, False]
+    now[0] = 1000.0
+    assert [budget.admits() for _ in range(4)] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("told", [None, [], {"message": 1}, {}])
+def test_an_error_of_another_host_that_says_nothing(told):
+    error = peer_error("h2", told)
+    assert error.message == "h2: no reason was given"
+    assert error.code == "peer"
+
+
+def test_an_error_of_another_host_keeps_its_words():
+    error = peer_error("h2", {"message": "no room", "hint": "stop one", "code": "room"})
+    assert (error.message, error.hint, error.code) == ("h2: no room", "stop one", "room")
+
+
+@pytest.mark.parametrize(("seconds", "good"), [(0, True), (2.5, True), (60, True), (61, False)])
+def test_numbers_have_bounds(seconds, good):
+    payload = json.dumps({"id": "1", "machine": "web", "seconds": seconds}).encode()
+    if good:
+        assert messages.read_command("console", payload).arguments["seconds"] == seconds
+    else:
+        with pytest.raises(InputError, match="wrong form"):
+            messages.read_command("console", payload)
+    with pytest.raises(InputError, match="wrong form"):
+        messages.read_command("console", b'{"id": "1", "machine": "web", "seconds": true}')
+
+
+def test_the_keys_of_a_policy_about_migrations():
+    tree = parse_yaml(
+        "migration-address: 192.0.2.1\nmigration-tls: /etc/tls\nmigration-plaintext: on\n"
+        "migrate-from: [a, 'b-*']\ncommands-per-second: 5\n",
+        "p.yaml",
+    )
+    policy = parse_policy(tree)
+    assert (policy.migration_address, policy.migration_tls) == ("192.0.2.1", "/etc/tls")
+    assert (policy.migration_plaintext, policy.migrate_from) == (True, ("a", "b-*"))
+    assert policy.commands_per_second == 5
+    with pytest.raises(InputError, match="a text"):
+        parse_policy(parse_yaml("migration-tls: ''\n", "p.yaml"))
+    assert Policy().migrate_from == ("*",)

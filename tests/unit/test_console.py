@@ -55,6 +55,17 @@ async def test_a_guests_bytes_become_text(pieces, text):
         assert heard == b"".join(pieces)
 
 
+async def test_an_escape_may_come_in_two_pieces_wherever_it_is_cut():
+    whole = b"a\x1b[1;31mb\x1b]0;title\x1b\\c\x1bPq#0\x1b\\d\x1bXsos\x07e\x1b(Bf\x1b7."
+    for cut in range(1, len(whole)):
+        async with pair() as (console, guest):
+            guest.send(whole[:cut])
+            await console.wait_for("a", 5)
+            guest.send(whole[cut:])
+            await console.wait_for(r"\.", 5)
+            assert console.text == "abcdef.", cut
+
+
 async def test_an_escape_without_an_end_does_not_hide_the_rest():
     async with pair() as (console, guest):
         guest.send(b"\x1b]0;" + b"x" * 10000 + b"\nlogin: ")

@@ -22,7 +22,9 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def schema():
-    with open(os.path.join(ROOT, "docs", "host.schema.json"), encoding="utf-8") as file:
+    with open(
+        os.path.join(ROOT, "launcher", "host", "facts.schema.json"), encoding="utf-8"
+    ) as file:
         found = json.load(file)
     jsonschema.Draft202012Validator.check_schema(found)
     return found

@@ -1,7 +1,9 @@
 """The grammar of topics, all below `qemu-launcher/v1/`. Pure.
 
-    hosts/HOST/status, facts, events, machines/NAME/state, report, events
+    hosts/HOST/status, facts, events, machines/NAME/state, report, lock, events, console
     hosts/HOST/command/VERB
+    hosts/HOST/peer/OTHER/WORD
+    pool/POOL/start
     reply/CLIENT/SESSION
 
 A level that names something is an id. So nothing that a stranger sends can become a wildcard, a
@@ -56,15 +58,37 @@ def command_topic(host: str, verb: str) -> str:
     return host_topic(host, "command", verb)
 
 
+def peer_topic(host: str) -> str:
+    """Where a host hears what other hosts say to it."""
+    return host_topic(host, "peer", "+", "+")
+
+
+def parse_peer(topic: str, host: str) -> tuple[str, str] | None:
+    """Who says what to a host: (the other host, a word); None for any other topic."""
+    start = host_topic(host, "peer") + "/"
+    levels = topic[len(start) :].split("/") if topic.startswith(start) else ()
+    if len(levels) != 2 or not all(is_id(level) for level in levels):
+        return None
+    return levels[0], levels[1]
+
+
+def pool_topic(pool: str) -> str:
+    """Where hosts of a pool take starts, each of which one of them does."""
+    return f"{ROOT}/pool/{pool}/start"
+
+
 def reply_topic(client: str, session: str) -> str:
     """Where a client takes its answers."""
     return f"{ROOT}/reply/{client}/{session}"
 
 
 def verb_of(topic: str, host: str) -> str | None:
-    """The verb of a command's topic, None when it is no such topic of this host."""
+    """The word where a command's topic has its verb, None when it is no such topic of this host.
+
+    It may be no verb at all: who sent it is told so.
+    """
     before, _, verb = topic.rpartition("/")
-    return verb if before == host_topic(host, "command") and is_id(verb) else None
+    return verb if before == host_topic(host, "command") and verb else None
 
 
 def may_answer(topic: str | None) -> bool:

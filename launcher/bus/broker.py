@@ -1,4 +1,4 @@
-"""Where the broker is, and a session with it. The one importer of aiomqtt below this folder.
+"""Where the broker is, and a session with it. The one importer of aiomqtt.
 
 Three settings that no default has, each measured: TCP_NODELAY (else Nagle and delayed ACKs make a
 command and its answer 44 ms a way), acknowledging by hand (aiomqtt acknowledges what it has only
@@ -8,8 +8,11 @@ send before that (else its queue grows without end).
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import sys
+from contextlib import asynccontextmanager, suppress
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -21,6 +24,7 @@ from launcher.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from typing import Any
 
 #: Seconds between two signs of life; a broker that is gone is noticed after twice that.
@@ -117,6 +121,7 @@ def make_client(
     will: tuple[str, bytes] | None = None,
     session: int = SESSION_SECONDS,
     by_hand: bool = True,
+    packet: int = MAXIMUM_PACKET,
 ) -> Client:
     """A session with a broker, to be entered; for one connection.
 
@@ -126,6 +131,7 @@ def make_client(
         will: topic and payload that the broker publishes, retained, when we are lost.
         session: seconds that it outlives its connection; 0 begins with a new one.
         by_hand: messages are acknowledged with `acknowledge` only.
+        packet: bytes of the largest that the broker may send.
 
     Raises:
         InputError: no broker's address, or a file that it names cannot be read.
@@ -155,7 +161,7 @@ def make_client(
             PacketTypes.CONNECT,
             SessionExpiryInterval=session,
             ReceiveMaximum=RECEIVE_MAXIMUM,
-            MaximumPacketSize=MAXIMUM_PACKET,
+            MaximumPacketSize=packet,
         ),
         max_inflight_messages=RECEIVE_MAXIMUM,
         **options,
@@ -178,9 +184,83 @@ async def subscribe_commands(client: Client, topic: str) -> None:
     await client.subscribe(topic, options=SubscribeOptions(qos=1, retainAsPublished=True))
 
 
+async def share_pool(client: Client, pool: str, topic: str) -> None:
+    """Take part in a shared subscription: of its members each message goes to one.
+
+    Raises:
+        MqttError: the connection ended.
+    """
+    await subscribe_commands(client, f"$share/{pool}/{topic}")
+
+
+async def try_publish(client: Client, topic: str, payload: bytes, seconds: float) -> int | None:
+    """Publish once, and tell what the broker says to it.
+
+    Returns:
+        The reason code of its PUBACK (MQTT 5, 3.4.2.1): 0x80 and above refuse; None: no answer.
+
+    Raises:
+        MqttError: the connection ended.
+    """
+    inner = client._client
+    codes: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+    usual: Any = inner.on_publish
+
+    def noted(one: Any, data: Any, mid: int, code: Any, more: Any) -> None:
+        codes.put_nowait((mid, code.value))
+        usual(one, data, mid, code, more)
+
+    inner.on_publish = noted
+    try:
+        number = inner.publish(topic, payload, qos=1).mid
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while True:
+                    mid, code = await codes.get()
+                    if mid == number:
+                        return code
+    finally:
+        inner.on_publish = usual
+    return None
+
+
 def acknowledge(client: Client, message: Message) -> None:
     """Let the broker forget a message; of a connection that is gone this does nothing."""
     client._client.ack(message.mid, message.qos)
+
+
+@asynccontextmanager
+async def connected(client: Client) -> AsyncIterator[Client]:
+    """`async with client`, for a broker that may hang up before it has answered.
+
+    That is how one refuses a certificate: aiomqtt waits ten seconds for an answer then, and leaves
+    the socket to the garbage collector.
+
+    Raises:
+        MqttError: there is no connection.
+    """
+    entering = asyncio.ensure_future(client.__aenter__())
+    ending = asyncio.ensure_future(_hung_up(client))
+    try:
+        await asyncio.wait({entering, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not entering.done():
+            raise MqttError("the broker hung up")
+        await entering
+        try:
+            yield client
+        finally:
+            await client.__aexit__(*sys.exc_info())
+    finally:
+        for task in (entering, ending):
+            task.cancel()
+        client._client._sock_close()
+
+
+async def _hung_up(client: Client) -> None:
+    """Return once there was a socket, for which aiomqtt began a task, and is none."""
+    # Nobody tells: what aiomqtt would be told by is not set before it is connected.
+    while client._misc_task is None or client._client.socket() is not None:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
 
 
 def thrown_out(error: BaseException) -> bool:

@@ -1,0 +1,67 @@
+"""This host's end of a migration, as the preflight looks at it."""
+
+from __future__ import annotations
+
+from launcher.ends import blockers, end_of, planned_end, ram_blocks, unnamed
+from launcher.incoming import waiting_plan
+from launcher.preflight import side_as_json, side_from_json
+from launcher.record import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from launcher.agent.journal import Owned
+    from launcher.agent.machines import Machines
+    from launcher.machine import Machine
+    from launcher.preflight import Side
+    from launcher.prepare import Prepared
+    from launcher.rejoined import Rejoined
+
+_SIDE = "side"
+
+
+async def keep_side(machines: Machines, prepared: Prepared) -> None:
+    """Keep what is known of a machine when it starts: later its profile may be another."""
+    name = prepared.plan.name
+    shown = await machines.planner.aside(lambda: side_as_json(_planned(prepared)))
+    if name in machines.owned:
+        machines.journal.keep_paper(name, _SIDE, "", shown)
+
+
+def _planned(prepared: Prepared) -> Side:
+    # The guest keeps its UUID on its way: neither end draws one.
+    return replace(planned_end(prepared), draws_uuid=False)
+
+
+async def source_side(machines: Machines, owned: Owned, source: Rejoined) -> Side:
+    """The end that a guest leaves: as it was started, with what QEMU says now.
+
+    Raises:
+        LauncherError: it is not known, or QEMU does not answer.
+    """
+    kept = machines.journal.paper(owned.name, _SIDE)
+    if kept is None:
+        assert owned.request is not None
+        prepared = await machines.planner.prepare(owned.request)
+        side = await machines.planner.aside(lambda: _planned(prepared))
+    else:
+        side = side_from_json(kept, "this host")
+    ram = await ram_blocks(source.monitor, source.capabilities)
+    return replace(side, ram=ram, blockers=await blockers(source.monitor))
+
+
+async def planned_side(machines: Machines, prepared: Prepared, uuid: str) -> dict[str, Any]:
+    """The end that would take a guest, which is not started; as JSON."""
+    waiting = prepared.with_plan(waiting_plan(prepared.plan, uuid))
+    return await machines.planner.aside(lambda: side_as_json(_planned(waiting)))
+
+
+async def waiting_side(machine: Machine) -> dict[str, Any]:
+    """The end that waits for a guest; as JSON.
+
+    Raises:
+        MonitorError: QEMU did not answer.
+    """
+    side = unnamed(machine.prepared, await end_of(machine))
+    return side_as_json(replace(side, draws_uuid=False))
