@@ -121,11 +121,8 @@ def make_client(
     will: tuple[str, bytes] | None = None,
     session: int = SESSION_SECONDS,
     by_hand: bool = True,
-<<<<<<< HEAD:launcher/bus/broker.py
     packet: int = MAXIMUM_PACKET,
-=======
     seconds: float = 10.0,
->>>>>>> w-agent:launcher/agent/broker.py
 ) -> Client:
     """A session with a broker, to be entered; for one connection.
 
@@ -135,11 +132,8 @@ def make_client(
         will: topic and payload that the broker publishes, retained, when we are lost.
         session: seconds that it outlives its connection; 0 begins with a new one.
         by_hand: messages are acknowledged with `acknowledge` only.
-<<<<<<< HEAD:launcher/bus/broker.py
         packet: bytes of the largest that the broker may send.
-=======
         seconds: until the broker must have let us in, and answered each thing we say.
->>>>>>> w-agent:launcher/agent/broker.py
 
     Raises:
         InputError: no broker's address, or a file that it names cannot be read.
