@@ -26,7 +26,7 @@ def wire(port: int, topic: str) -> None:
 
 async def library(port: int, topic: str) -> None:
     """Echo for ever, as the agent would if it had nothing to do."""
-    from launcher.agent.broker import Broker, acknowledge, make_client, property_of
+    from launcher.bus.broker import Broker, acknowledge, make_client, property_of
 
     async with make_client(Broker(f"mqtt://127.0.0.1:{port}"), "echo-library", session=0) as client:
         await client.subscribe(topic, qos=1)
@@ -39,7 +39,7 @@ async def library(port: int, topic: str) -> None:
 async def hosts(port: int, folder: str, first: int, count: int) -> None:
     """Many agents: their own code, but for facts that are gathered once for all."""
     from launcher.agent.agent import Agent, Settings
-    from launcher.agent.broker import Broker
+    from launcher.bus.broker import Broker
     from launcher.host.facts import FORMAT, gather
 
     facts = {"format": FORMAT, **gather()}
