@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import pytest
 
 import launcher
-from integration.conftest import installed
+from integration.conftest import ENDS, installed
 from launcher.errors import CommandError, InputError, LauncherError, VerdictError
 
 pytestmark = pytest.mark.integration
@@ -38,6 +41,9 @@ async def test_objects_come_with_what_the_platform_pins_and_go(qemu):
         assert str(judged["io1", "poll-max-ns"].value.origin) == "platform debian-12"
         assert [t["id"] for t in await machine.qmp("query-iothreads")] == ["io1"]
         assert machine.changes == ["objects.io1"]
+        # The machine's own report has them, before anybody asks again.
+        assert values(machine.report, "object")["io1", "poll-max-ns"].verdict == "match"
+        assert machine.report.plan is machine.plan
         assert (await machine.verify()).verdict == "match"
         assert ("io1", "poll-max-ns") in values(machine.report, "object")
         path = {"path": "/objects/io1", "property": "poll-max-ns"}
@@ -150,6 +156,52 @@ async def test_what_qemu_refuses_leaves_nothing_behind(qemu):
         assert (await machine.verify()).verdict == "match"
 
 
+async def test_the_storage_daemon_takes_parts_as_well(qemu):
+    profile = {"name": "t", "platform": "debian-12", "tool": "qemu-storage-daemon"}
+    async with launcher.launch(profile, qemu=qemu.storage_daemon) as machine:
+        more = {
+            "objects": {"io1": {"qom-type": "iothread"}, "lim": {"qom-type": "throttle-group"}},
+            "blockdevs": {"d1": {"driver": "throttle", "throttle-group": "lim", "file": DISK}},
+        }
+        if qemu.release == "5.2":
+            with pytest.raises(CommandError, match=r"objects\.io1: .* has not been found") as told:
+                await machine.plug(**more)
+            assert "at start only" in told.value.hint
+            return
+        report = await machine.plug(**more)
+        assert report.verdict == "match"
+        assert (await machine.verify()).verdict == "match"
+        await machine.unplug("d1", "io1")
+        assert await nodes(machine) == set()
+        assert machine.changes == []
+        with pytest.raises(InputError, match="qemu-storage-daemon has no devices"):
+            await machine.plug(devices={"d": {"driver": "virtio-rng-pci"}})
+
+
+async def test_several_at_once_wait_for_each_other(newest_qemu):
+    async with launcher.launch(READY, qemu=newest_qemu.binary) as machine:
+        names = [f"io{n}" for n in range(5)]
+        plugs = [machine.plug(objects={name: {"qom-type": "iothread"}}) for name in names]
+        assert {r.verdict for r in await asyncio.gather(*plugs)} == {"match"}
+        assert machine.changes == [f"objects.{name}" for name in names]
+        assert (await machine.verify()).verdict == "match"
+        await asyncio.gather(*(machine.unplug(name) for name in names))
+        assert machine.changes == []
+
+
+async def test_under_a_lock(newest_qemu, tmp_path):
+    """What the lock holds is kept; what it does not hold is planned without it."""
+    lock = str(tmp_path / "t.lock.yaml")
+    await launcher.lock(READY, qemu=newest_qemu.binary, output=lock)
+    async with launcher.launch(READY, qemu=newest_qemu.binary, locked=lock) as machine:
+        report = await machine.plug(objects={"io1": {"qom-type": "iothread"}})
+        assert report.verdict == "match"
+        origins = {str(j.value.origin) for j in report.judged}
+        assert origins == {"platform debian-12"}
+        assert any(str(j.value.origin).startswith("lock ") for j in machine.report.judged)
+        assert (await machine.verify()).verdict == "match"
+
+
 async def test_microvm_knows_no_hot_plug_of_devices(qemu):
     async with launcher.launch({**EMPTY, "machine": "microvm"}, qemu=qemu.binary) as machine:
         with pytest.raises(CommandError, match="does not support hotplugging") as told:
@@ -192,6 +244,7 @@ CHARDEVS = {
         "wait": False,
         "telnet": True,
     },
+    "cli0": {"backend": "socket", "path": "DIR/listening", "delay": False},
     "log0": {"backend": "null", "logfile": "DIR/log0", "logappend": True},
     "vc0": {"backend": "vc", "cols": 80, "rows": 25},
 }
@@ -213,6 +266,9 @@ async def test_chardevs_have_the_words_of_the_command_line(qemu, tmp_path):
             if c["label"] in chardevs
         }
 
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "listening"))
+    listening.listen(4)
     async with launcher.launch({**EMPTY, "chardevs": chardevs}, qemu=qemu.binary) as machine:
         expected = await shown(machine)
     for name in ("unix0", "file0"):
@@ -223,6 +279,7 @@ async def test_chardevs_have_the_words_of_the_command_line(qemu, tmp_path):
         assert len(expected) == len(chardevs)
         await machine.unplug(*chardevs)
         assert await shown(machine) == {}
+    listening.close()
 
 
 @pytest.fixture
@@ -240,7 +297,7 @@ SEEN = "cat /sys/bus/pci/devices/*/device | grep -c 0x10[04][01]; echo sai''d"
 # ignores the button, and QEMU 5.2 presses it once only.
 @pytest.mark.parametrize(
     ("release", "kind"),
-    [("5.2", "pc"), ("7.2", "pc"), ("7.2", "q35"), ("10.0", "q35"), ("11.1", "q35")],
+    [(release, "pc" if release == "5.2" else "q35") for release in ENDS],
 )
 async def test_a_guest_gets_a_nic_and_gives_it_back(linux, release, kind):
     devices = PORTS if kind == "q35" else {"scsi0": PORTS["scsi0"]}
@@ -297,11 +354,25 @@ async def test_a_guest_refuses_to_give_memory_back(linux, release):
         assert (await machine.verify()).verdict == "match"
 
 
+async def _gone(machine, device: str) -> int:
+    """Have QEMU remove a device behind our back; the event before."""
+    await asyncio.sleep(0)  # what was begun sends its command first
+    mark = machine.events.mark()
+    await machine.qmp("device_del", id=device)
+    return mark
+
+
 async def test_a_guest_that_does_not_take_part(qemu):
     async with launcher.launch(READY, qemu=qemu.binary) as machine:
         await machine.plug(devices={"r1": {"driver": "virtio-rng-pci", "bus": "rp1"}})
+        scsi = {"driver": "scsi-hd", "drive": "d1", "bus": "scsi0.0"}
+        await machine.plug(blockdevs={"d1": DISK}, devices={"sd1": scsi})
+        unplugging = asyncio.ensure_future(machine.unplug("r1", timeout=0.5))
+        # Another one that goes meanwhile is not the one.
+        await machine.wait_event("DEVICE_DELETED", timeout=20, since=await _gone(machine, "sd1"))
         with pytest.raises(LauncherError, match=r"did not let go of r1 within 0\.5 s") as told:
-            await machine.unplug("r1", timeout=0.5)
+            await unplugging
+        await machine.unplug("sd1")
         assert told.value.code == "unplug"
         assert "the guest must take part" in told.value.hint
         assert "runstate: running" in told.value.evidence["guest"]

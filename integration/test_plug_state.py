@@ -131,14 +131,14 @@ async def test_who_asks_from_elsewhere_is_told_of_the_parts(newest_qemu):
         await machine.close()
 
 
-async def test_a_secret_is_not_said(qemu, tmp_path):
+async def test_a_secret_is_not_said(end_qemu, tmp_path):
     """Not in what goes over the monitor; and QEMU opens an encrypted image with it."""
     image = tmp_path / "a.luks"
     word = "correct horse"
-    command = [qemu.image_tool, "create", "-q", "-f", "luks", "--object"]
+    command = [end_qemu.image_tool, "create", "-q", "-f", "luks", "--object"]
     command += [f"secret,id=s,data={word}", "-o", "key-secret=s,iter-time=10", image, "1M"]
     subprocess.run(command, check=True, timeout=60)  # noqa: ASYNC221
-    async with launcher.launch(READY, qemu=qemu.binary) as machine:
+    async with launcher.launch(READY, qemu=end_qemu.binary) as machine:
         said: list[str] = []
         machine.monitor.overhear(lambda way, message: said.append(f"{way} {bytes(message)!r}"))
         report = await machine.plug(
@@ -198,8 +198,8 @@ async def test_asynchronous(machine):
 """
 
 
-def test_in_the_rig(run, qemu):
-    run(IN_THE_RIG, "--qemu", qemu.binary).assert_outcomes(passed=5)
+def test_in_the_rig(run, newest_qemu):
+    run(IN_THE_RIG, "--qemu", newest_qemu.binary).assert_outcomes(passed=5)
 
 
 def test_without_asyncio(newest_qemu, tmp_path):

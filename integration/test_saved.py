@@ -96,10 +96,13 @@ def test_a_detached_machine_goes_on_in_another_qemu(profile, tmp_path, old, new)
     shown = json.loads(run("ps", "--format", "json").stdout)["machines"]
     assert [m["uuid"] for m in shown] == [told["uuid"]]
 
-    # What was restored can be saved again, over its own file.
+    # What was restored can be saved again, over its own file, and is seen from anywhere.
     assert run("save", "moved", state).returncode == 0
+    before = counted(profile, 3)
     assert run("restore", state, "--detach", *qemu(old)).returncode == 0
-    counted(profile, last + 10)
+    last = int(re.findall(r"tick (\d+)", before)[-1])
+    whole = counted(profile, last + 5)
+    assert follow(before, whole[len(before) :]).verdict == "continues"
     stopped()
 
 

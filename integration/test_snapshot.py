@@ -47,6 +47,7 @@ async def test_the_disks_of_a_profile_are_not_written_to(qemu, tmp_path):
     async with launcher.launch({**EMPTY, "disk": disks}, qemu=qemu.binary) as machine:
         kept = await machine.snapshot()
         assert len(kept.nodes) == 3
+        assert (await machine.verify()).verdict == "match"
         devices = [block["qdev"] for block in await machine.qmp("query-block") if block.get("qdev")]
         for device in devices:
             await _io(machine, device, "write -P 7 0 4k")

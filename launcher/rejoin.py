@@ -9,7 +9,7 @@ import os
 
 from launcher.errors import HostError, InputError, MonitorError, QEMUError
 from launcher.host.ending import Ending
-from launcher.host.runtime import adopt, list_machines
+from launcher.host.runtime import adopt, find_machine, list_machines
 from launcher.plan.kept import restore_plan
 from launcher.process import Deadlines
 from launcher.record import replace
@@ -39,11 +39,12 @@ def find(name: str) -> Machine:
     Raises:
         InputError: there is none.
     """
-    running = {machine.name: machine for machine in list_machines() if machine.alive}
-    if name in running:
-        return running[name]
+    machine = find_machine(name)
+    if machine is not None and machine.alive:
+        return machine
     from launcher.qapi import nearest
 
+    running = [machine.name for machine in list_machines() if machine.alive]
     near = nearest(name, running)
     hint = f"did you mean {' or '.join(near)}?" if near else "`qemu-launcher ps` lists them"
     raise InputError(f"no machine {name!r} runs", hint=hint, code="absent")

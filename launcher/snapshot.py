@@ -14,6 +14,7 @@ import os
 from launcher.errors import CommandError, InputError, MonitorError
 from launcher.plan.addition import parts
 from launcher.record import record
+from launcher.verify import OVERLAY, overlay_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,13 +64,13 @@ class Snapshot:
         tag: QEMU's name of it.
         nodes: the block nodes that have a part of it, the one with the RAM first.
         running: whether the guest ran.
-        parts: what the machine had then that can be plugged and unplugged.
+        parts: what the machine had then that can be plugged and unplugged; None is not known.
     """
 
     tag: str
     nodes: tuple[str, ...]
     running: bool
-    parts: frozenset[str] = frozenset()
+    parts: frozenset[str] | None = None
 
 
 async def snapshot(machine: Kept, tag: str = "") -> Snapshot:
@@ -103,7 +104,8 @@ async def restore(machine: Kept, kept: Snapshot) -> None:
         CommandError: QEMU could not.
         InputError: the machine has not the same parts as then.
     """
-    other = kept.parts ^ parts(machine.plan)
+    had = parts(machine.plan)
+    other = had ^ (had if kept.parts is None else kept.parts)
     if other:
         # QEMU would load what it finds, and leave the rest as it is.
         raise InputError(
@@ -160,7 +162,7 @@ async def _nodes(machine: Kept) -> tuple[str, ...]:
     for device in await machine.qmp("query-block"):
         disk = device.get("inserted")
         # Also those that were plugged since an earlier snapshot.
-        if disk is None or disk["ro"] or disk["node-name"].startswith(f"{_RAM_NODE}-"):
+        if disk is None or disk["ro"] or disk["node-name"].startswith(OVERLAY):
             continue
         await _overlay(machine, disk["node-name"], disk["image"]["virtual-size"])
     return (_RAM_NODE, *(name for name in await _overlays(machine)))
@@ -169,23 +171,19 @@ async def _nodes(machine: Kept) -> tuple[str, ...]:
 async def _overlays(machine: Kept) -> list[str]:
     found = await machine.qmp("query-block")
     nodes = (device["inserted"]["node-name"] for device in found if device.get("inserted"))
-    return [name for name in nodes if name.startswith(f"{_RAM_NODE}-")]
-
-
-def _overlay_name(node: str) -> str:
-    return f"{_RAM_NODE}-{node}"[:31]  # names of nodes have at most 31 characters (block.h)
+    return [name for name in nodes if name.startswith(OVERLAY)]
 
 
 async def forget_overlay(machine: Kept, node: str) -> None:
     """Remove what a snapshot laid over a block node that no device shows any more."""
-    name = _overlay_name(node)
+    name = overlay_name(node)
     for one in (name, _file_name(name)):
         if any(n["node-name"] == one for n in await machine.qmp("query-named-block-nodes")):
             await machine.qmp("blockdev-del", {"node-name": one})
 
 
 async def _overlay(machine: Kept, node: str, size: int) -> None:
-    name = _overlay_name(node)
+    name = overlay_name(node)
     await _make_node(machine, name, size, {"backing": None})
     await machine.qmp("blockdev-snapshot", node=node, overlay=name)
 

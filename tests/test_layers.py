@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("locks", "drift"),
     ("preflight",),
     # below: the pure core; above: what touches the world
-    ("files", "cache", "output"),
+    ("files", "cache", "output", "notify"),
     ("bus",),
     ("data", "lock_files", "plan_cache", "host", "process", "monitor", "console"),
     ("probe", "verify"),

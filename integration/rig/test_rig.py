@@ -53,6 +53,15 @@ class TestOneBoot:
         console.expect("done", timeout=60)
         assert module_machine.guest.run("uptime", timeout=30).status == 0
 
+    async def test_parts_come_and_go(self, module_machine):
+        count = "ls /sys/bus/pci/devices | wc -l"
+        before = int((await module_machine.guest.run(count, timeout=30)).stdout)
+        assert (await module_machine.plug(net={"type": "user", "id": "lan"})).verdict == "match"
+        seen = f"until [ $({count}) = {before + 1} ]; do sleep 0.1; done"
+        assert (await module_machine.guest.run(seen, timeout=30)).status == 0
+        await module_machine.unplug("lan-dev")
+        assert int((await module_machine.guest.run(count, timeout=30)).stdout) == before
+
     def test_goes_back_in_time(self, module_machine):
         kept = module_machine.snapshot()
         module_machine.guest.write("/tmp/later", "x")

@@ -16,6 +16,7 @@ from launcher.agent.commands import Commands
 from launcher.agent.host_facts import gather_facts
 from launcher.agent.journal import Journal
 from launcher.agent.machines import Machines
+from launcher.agent.metrics import Figures
 from launcher.agent.moves.moves import Moves
 from launcher.agent.outbox import Outbox
 from launcher.agent.policy import Policy
@@ -31,6 +32,7 @@ from launcher.bus.broker import (
     thrown_out,
 )
 from launcher.errors import HostError
+from launcher.notify import Notifier
 from launcher.record import record
 
 TYPE_CHECKING = False
@@ -66,8 +68,10 @@ class Agent:
         HostError: another agent uses the same journal.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, manager: Notifier | None = None) -> None:
         self.settings = settings
+        self.figures = Figures()
+        self._manager = manager or Notifier()
         self.host = topics.check_id(settings.host, "a host's id")
         self.journal = Journal(os.path.join(settings.state, "journal.sqlite"))
         self.outbox = Outbox()
@@ -80,10 +84,12 @@ class Agent:
         self.commands = Commands(
             *(policy, self.journal, self.machines, self.moves, self.outbox, self._telling),
             self._start,
+            self.figures,
         )
 
     def stop(self) -> None:
         """End the agent; its machines go on."""
+        self._manager.tell(STOPPING=1, STATUS="ends; its machines go on")
         self._ending.set()
 
     async def run(self) -> None:
@@ -98,6 +104,7 @@ class Agent:
             await self.moves.after_rejoin()
             self.commands.resume()
             self._start(self._gather_facts())
+            self._start(self._manager.pulse(lambda _seconds: asyncio.sleep(0)))
             for pool in self.settings.pools:
                 self._start(self._serve_pool(pool))
             await self._serve()
@@ -128,7 +135,9 @@ class Agent:
                         hint="each host needs an id of its own",
                         code="host-id",
                     ) from None
+                self.figures.connected = False
                 log(f"the broker is away: {error}")
+                self._manager.tell(STATUS=f"the broker is away: {error}")
                 # Not all agents at the same moment, when it was the broker that went.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait * random.uniform(0.5, 1.0)):  # noqa: S311
@@ -156,6 +165,8 @@ class Agent:
             await client.subscribe(topics.peer_topic(self.host), qos=1)
             await subscribe_commands(client, topics.command_topic(self.host, "+"))
             self._telling.put_all(self.machines)
+            self.figures.connected = True
+            self._manager.tell(READY=1, STATUS=f"serves {self.host} at {self.settings.broker.url}")
             sending = group.create_task(self.outbox.send(client))
             await self._ending.wait()
             taking.cancel()
@@ -213,6 +224,10 @@ class Agent:
                         else:
                             done()
             await asyncio.sleep(_BACKOFF[1] * random.uniform(0.1, 0.5))  # noqa: S311
+
+    def metrics(self) -> str:
+        """What Prometheus is told."""
+        return self.figures.text(self.machines, self.commands.waiting, self.outbox.dropped)
 
     def _start(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)

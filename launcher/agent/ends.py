@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 
 from launcher.host.state import start_time
 
@@ -24,6 +25,7 @@ class Ends:
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self._fds: dict[str, int] = {}
+        self._pids: dict[str, int] = {}
         self._children: dict[str, Process] = {}
 
     def watch(self, name: str, pid: int, child: Process | None = None) -> None:
@@ -46,11 +48,12 @@ class Ends:
                 os.close(fd)
             asyncio.get_running_loop().call_soon(self._tell, name)
             return
-        self._fds[name] = fd
+        self._fds[name], self._pids[name] = fd, pid
         asyncio.get_running_loop().add_reader(fd, self._tell, name)
 
     def unwatch(self, name: str) -> None:
         """Look no more."""
+        self._pids.pop(name, None)
         fd = self._fds.pop(name, None)
         if fd is not None:
             asyncio.get_running_loop().remove_reader(fd)
@@ -58,6 +61,15 @@ class Ends:
         child = self._children.pop(name, None)
         if child is not None:
             child.poll()  # reaped: a machine that we started is our child until we are restarted
+
+    def living(self, name: str) -> int | None:
+        """The pid of a watched process that runs at this moment; the kernel is asked."""
+        fd = self._fds.get(name)
+        if fd is None:
+            return None
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return None if poll.poll(0) else self._pids[name]
 
     def code(self, name: str) -> int | None:
         """How a child ended; None when it runs, or is no child of ours."""

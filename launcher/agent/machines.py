@@ -102,10 +102,13 @@ class Machines:
     def state(self, name: str) -> dict[str, Any]:
         """What is published of one machine."""
         owned, report = self.owned[name], self.reports.get(name)
-        try:
-            pid, actual = self.find(name).pid, owned.wanted
-        except LauncherError:
-            pid, actual = None, "ended"
+        # By its pidfd, where there is one: a look at the records of fifty takes 10 ms.
+        pid, actual = self._ends.living(name), owned.wanted
+        if pid is None:
+            try:
+                pid = self.find(name).pid
+            except LauncherError:
+                actual = "ended"
         if owned.phase != "running":
             actual = owned.phase
         elif pid is not None and owned.moving:

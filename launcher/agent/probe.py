@@ -35,7 +35,9 @@ async def check_broker(settings: Settings) -> list[dict[str, Any]]:
         HostError: the broker cannot be reached, or lets nobody of our name in.
     """
     own, other = settings.host, f"check-{os.urandom(8).hex()}"
-    client = make_client(settings.broker, f"qemu-launcher-check-{own}", session=0, by_hand=False)
+    client = make_client(
+        settings.broker, f"qemu-launcher-check-{own}", session=0, by_hand=False, seconds=_COMES
+    )
     try:
         async with client:
             return [

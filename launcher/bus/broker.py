@@ -122,6 +122,7 @@ def make_client(
     session: int = SESSION_SECONDS,
     by_hand: bool = True,
     packet: int = MAXIMUM_PACKET,
+    seconds: float = 10.0,
 ) -> Client:
     """A session with a broker, to be entered; for one connection.
 
@@ -132,6 +133,7 @@ def make_client(
         session: seconds that it outlives its connection; 0 begins with a new one.
         by_hand: messages are acknowledged with `acknowledge` only.
         packet: bytes of the largest that the broker may send.
+        seconds: until the broker must have let us in, and answered each thing we say.
 
     Raises:
         InputError: no broker's address, or a file that it names cannot be read.
@@ -157,6 +159,7 @@ def make_client(
         protocol=aiomqtt.ProtocolVersion.V5,
         keepalive=KEEPALIVE,
         clean_start=session == 0,
+        timeout=seconds,
         properties=properties(
             PacketTypes.CONNECT,
             SessionExpiryInterval=session,

@@ -71,6 +71,7 @@ def arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
         metavar="ID",
         help="take starts that any host of this pool may take; may be repeated",
     )
+    add("--metrics", default="", metavar="PORT", help="serve Prometheus on loopback (ADDRESS:PORT)")
     add("--check", action="store_true", help="tell what the broker lets this agent do, and end")
     add_format(parser)
     parser.set_defaults(run=agent)
@@ -90,22 +91,37 @@ def agent(options: argparse.Namespace) -> int:
         return _show_check(found, options.format)
     from launcher.agent.agent import Agent
 
+    metrics = None
+    if options.metrics:
+        from launcher.agent.scrape import parse_place
+
+        metrics = parse_place(options.metrics)
     lock = _hold_host()
     try:
-        return asyncio.run(_serve(Agent, settings))
+        return asyncio.run(_serve(Agent, settings, metrics))
     finally:
         os.close(lock)
 
 
-async def _serve(make: type[Agent], settings: Settings) -> int:
+async def _serve(make: type[Agent], settings: Settings, metrics: tuple[str, int] | None) -> int:
     import asyncio
     import signal
 
-    serving = make(settings)
+    from launcher.notify import notifier
+
+    serving = make(settings, notifier())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.stop)
-    await serving.run()
+    if metrics is None:
+        await serving.run()
+        return 0
+    from launcher.agent.scrape import Scrape
+    from launcher.agent.telling import log
+
+    async with Scrape(metrics, serving.metrics) as scrape:
+        log("metrics at http://{}:{}/metrics".format(*scrape.place))
+        await serving.run()
     return 0
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 
 from launcher.cli.reports import write_report
+from launcher.cli.service import Service
 from launcher.cli.show import note, out_json, show_report
 from launcher.cli.signals import ignore_signals, take_signals
 from launcher.cli.terminal import Keys, Screen, is_ours
@@ -72,6 +73,7 @@ class Session:
         self.clock = clock
         self._noted = noted
         self._arriving = arriving
+        self._service = Service(started.prepared.plan)
         self._report: Report | None = None
         self._status = 0
         self._attending = False
@@ -94,6 +96,10 @@ class Session:
             return await self._body
         except asyncio.CancelledError:
             return self._status
+        finally:
+            if self._stop.is_set():
+                # Whoever is in a hurry signals until we are gone; that is no other end than this.
+                ignore_signals(asyncio.get_running_loop())
 
     def _end(self, number: int) -> None:
         """Stop the machine, as that signal asks; at the second call at once.
@@ -108,10 +114,19 @@ class Session:
         self._status = 0 if done else 128 + number
         self._kindly = number != signal.SIGINT
         self._stop.set()
+        self._service.stops(signal.Signals(number).name, kindly=self._kindly)
         if not self._attending and self._body is not None:
             self._body.cancel()
 
     async def _launch(self) -> int:
+        self._service.starts()
+        try:
+            return await self._whole()
+        except LauncherError as error:
+            self._service.failed(error)
+            raise
+
+    async def _whole(self) -> int:
         machine = await attach(self.started)
         kept = False
         try:
@@ -213,6 +228,7 @@ class Session:
         # With --format json stdout is the report's alone.
         screen = Screen(1 if self.options.format == "text" else 2)
         watching: asyncio.Future[None] | None = None
+        beating = asyncio.ensure_future(self._service.beat(machine))
         try:
             with self._keys(machine):
                 if machine.consoles:
@@ -221,6 +237,8 @@ class Session:
                 if self._stop.is_set():
                     return self._status
                 await machine.resume()
+                assert self._report is not None
+                self._service.runs(self._report)
                 if machine.plan.accel == "kvm":
                     watching = asyncio.ensure_future(self._watch_speed(machine))
                 status = await self._wait(machine, screen)
@@ -235,6 +253,8 @@ class Session:
                 raise _unheard(screen.failure)
             return status
         finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
             if watching is not None:
                 watching.cancel()
                 # With its error, if it could not write the report: the machine ran all the same.

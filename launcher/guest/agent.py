@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from launcher.guest.port import Port
 
-#: Seconds that one question may take, within the deadline of the whole.
+#: Seconds that one question may take once the agent has answered the first, within the deadline
+#: of the whole.
 _QUESTION = 30.0
 #: What a file is read and written by; in base64 well below a bounded answer.
 _CHUNK = 256 << 10
@@ -49,7 +50,7 @@ class Agent:
         if given:
             arguments["input-data"] = base64.b64encode(given).decode()
         asked = asyncio.get_running_loop().time()
-        started = await self.port.ask("guest-exec", arguments, seconds=min(seconds, _QUESTION))
+        started = await self.port.ask("guest-exec", arguments, seconds=seconds)
         pid = self._member("guest-exec", started, "pid", int)
         try:
             async with asyncio.timeout_at(asked + seconds):
@@ -132,7 +133,7 @@ class Agent:
 
     async def _open(self, path: str, mode: str, seconds: float) -> int:
         wanted = {"path": path, "mode": mode}
-        handle = await self.port.ask("guest-file-open", wanted, seconds=min(seconds, _QUESTION))
+        handle = await self.port.ask("guest-file-open", wanted, seconds=seconds)
         if not isinstance(handle, int):
             raise self.port.nonsense("guest-file-open")
         return handle

@@ -187,23 +187,39 @@ def list_machines() -> list[Machine]:
         root = os.open(root_path, FOLDER_FLAGS)
     except OSError:
         return []
-    found = []
     try:
-        for name in sorted(os.listdir(root)):
-            try:
-                fd = os.open(name, FOLDER_FLAGS, dir_fd=root)
-            except OSError:
-                continue
-            try:
-                state = _read_state(fd)
-                pid = running_pid(state) if state else None
-                path = os.path.join(root_path, name)
-                found.append(Machine(name, path, state, pid, _holder(fd)))
-            finally:
-                os.close(fd)
+        seen = [_look(root, root_path, name) for name in sorted(os.listdir(root))]
     finally:
         os.close(root)
-    return found
+    return [machine for machine in seen if machine is not None]
+
+
+def find_machine(name: str) -> Machine | None:
+    """One machine of `list_machines`, without a look at the others; None when there is none."""
+    root_path = runtime_path()
+    if "/" in name or name in ("", ".", ".."):
+        return None
+    try:
+        root = os.open(root_path, FOLDER_FLAGS)
+    except OSError:
+        return None
+    try:
+        return _look(root, root_path, name)
+    finally:
+        os.close(root)
+
+
+def _look(root: int, root_path: str, name: str) -> Machine | None:
+    try:
+        fd = os.open(name, FOLDER_FLAGS, dir_fd=root)
+    except OSError:
+        return None
+    try:
+        state = _read_state(fd)
+        pid = running_pid(state) if state else None
+        return Machine(name, os.path.join(root_path, name), state, pid, _holder(fd))
+    finally:
+        os.close(fd)
 
 
 def remove_stale() -> list[str]:
@@ -316,11 +332,25 @@ def _holder(fd: int) -> int | None:
         return None
 
 
+#: States by the file that held them. A state is never written in place: another one is another
+#: file. It holds a whole plan, and an agent asks for the same few again and again.
+_known: dict[tuple[int, int, int, int], MachineState] = {}
+_KNOWN = 256
+
+
 def _read_state(folder: int) -> MachineState | None:
     try:
+        at = os.stat(_STATE, dir_fd=folder, follow_symlinks=False)
+        key = (at.st_dev, at.st_ino, at.st_mtime_ns, at.st_size)
+        if key in _known:
+            return _known[key]
         # Names of files may hold bytes that are no UTF-8.
         kept = parse_json(read_file(folder, _STATE).decode("utf-8", "surrogateescape"))
-        known = {key: kept[key] for key in MachineState.__match_args__ if key in kept}
-        return MachineState(**known)
+        known = {name: kept[name] for name in MachineState.__match_args__ if name in kept}
+        state = MachineState(**known)
     except (OSError, ValueError, TypeError):
         return None
+    if len(_known) >= _KNOWN:
+        _known.clear()
+    _known[key] = state
+    return state

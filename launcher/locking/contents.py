@@ -38,13 +38,29 @@ def document(seen: Observed, home: Home) -> dict[str, Any]:
         **_sources(prepared, home, secrets),
         "host": host_section(loaded),
         "machine": chosen(loaded, plan),
-        "values": value_rows(seen.report, home, seen.runtime),
+        "values": _told_first(loaded, value_rows(seen.report, home, seen.runtime)),
         "omitted": omitted_rows(prepared),
         "migration": seen.migration,
         "given": texts(given(loaded.profile, home)),
     }
     needed = ("values", "given")
     return sealed({key: part for key, part in parts.items() if part or key in needed})
+
+
+def _told_first(loaded: Loaded, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a machine that was itself started from a lock: who set each value at first.
+
+    What the profile gives it gives again, and is no value of the lock's: a path of its, for one,
+    is seen from the profile.
+    """
+    if loaded.lock is None:
+        return rows
+    first = {key: value.origin for key, value in loaded.lock.values().items()}
+    for row in rows:
+        key = (row["family"], row["id"], row["property"])
+        if row["origin"].startswith("lock ") and key in first:
+            row["origin"] = first[key]
+    return rows
 
 
 def omitted_rows(prepared: Prepared) -> list[dict[str, Any]]:

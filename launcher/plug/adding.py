@@ -6,7 +6,13 @@ from contextlib import suppress
 
 from launcher.command import fill
 from launcher.diagnose import said
-from launcher.errors import CommandError, InputError, LauncherError, Place, QEMUError, VerdictError
+from launcher.errors import (
+    CommandError,
+    InputError,
+    LauncherError,
+    Place,
+    VerdictError,
+)
 from launcher.plan.addition import difference, grown
 from launcher.platforms import hazardous, parse_qemu_version
 from launcher.plug.parts import become, loaded_with, lock_of, tree_of
@@ -32,12 +38,12 @@ _DEADLINE = 30.0
 #: Seconds for a guest to let go of what turned out to be wrong.
 _BACK_OUT = 5.0
 PLACE = Place("<plug>")
+#: What the storage daemon does not have.
+_OF_MACHINES = ("netdevs", "devices", "disk", "net")
 
 
 async def plug(machine: Machine, given: dict[str, Any], verify: str | None) -> Report:
     """Give the machine more parts; see `Machine.plug`."""
-    if machine.plan.tool != "qemu-system":
-        raise InputError(f"{machine.plan.tool} takes no parts while it runs", code="plug")
     async with lock_of(machine):
         prepared, more = await _planned(machine, given)
         version = parse_qemu_version(more.version)
@@ -63,6 +69,10 @@ async def plug(machine: Machine, given: dict[str, Any], verify: str | None) -> R
 
 async def _planned(machine: Machine, given: dict[str, Any]) -> tuple[Prepared, Plan]:
     """The machine as it is to be, and what that is more than it is."""
+    tool = machine.plan.tool
+    for name in _OF_MACHINES if tool != "qemu-system" else ():
+        if given.get(name):
+            raise InputError(f"{tool} has no {name}", place=PLACE, code="plug")
     whole = with_addition(machine.prepared.loaded.profile, tree_of(given, PLACE))
     # The same machine: one more start would draw another UUID.
     loaded = loaded_with(machine, replace(whole, uuid=machine.plan.uuid))
@@ -139,6 +149,8 @@ async def _with_secret(machine: Machine, step: Step, data: bytes, runtime: str) 
 
 def _hint(machine: Machine, step: Step, words: str) -> str:
     """What to do about QEMU's words, where that is known."""
+    if "has not been found" in words:  # the schema of the storage daemon 5.2 lists what it lacks
+        return f"{machine.plan.tool} {machine.plan.version} has it at start only"
     if step.section != "devices":
         return ""
     if "virtio-mmio-bus" in words:
@@ -219,5 +231,5 @@ async def _undo(machine: Machine, done: list[Step]) -> None:
     from launcher.plug.removing import remove
 
     for step in reversed(done):
-        with suppress(QEMUError, LauncherError):  # what went wrong is being raised
+        with suppress(LauncherError):  # what went wrong is being raised
             await remove(machine, step.section, step.id, _BACK_OUT)

@@ -86,14 +86,10 @@ _RENAMED = {
     "file": {"path": "out", "input-path": "in"},
     "pipe": {"path": "device"},
     "serial": {"path": "device"},
-    "tty": {"path": "device"},
     "parallel": {"path": "device"},
-    "parport": {"path": "device"},
     "spicevmc": {"name": "type"},
     "spiceport": {"name": "fqdn"},
 }
-#: Other names of backends (chardev/char.c, chardev_alias_table).
-_ALIASES = {"tty": "serial", "parport": "parallel"}
 
 
 def _chardev(
@@ -103,7 +99,7 @@ def _chardev(
     if words.pop("mux", False):
         raise _cannot(option, "a multiplexed chardev can only be had at start")
     data = _SHAPES.get(kind, _flat)(option, kind, words)
-    wanted = {"id": key, "backend": {"type": _ALIASES.get(kind, kind), "data": data}}
+    wanted = {"id": key, "backend": {"type": kind, "data": data}}
     checker = Checker(schema)
     root = schema.argument_type("chardev-add")
     assert root is not None
@@ -120,7 +116,7 @@ def _flat(_option: Option, kind: str, words: dict[str, Any]) -> dict[str, Any]:
 
 def _socket(option: Option, _kind: str, words: dict[str, Any]) -> dict[str, Any]:
     server = words.setdefault("server", False)
-    if server and words.setdefault("wait", False):
+    if server and words.get("wait"):  # QMP's default is not to
         raise _cannot(option, "QEMU would stand still until somebody connects", "wait: off")
     address = _address(words)
     if "delay" in words:
@@ -149,8 +145,6 @@ def _address(words: dict[str, Any]) -> dict[str, Any]:
         names, kind = ("path", "abstract", "tight"), "unix"
     elif "fd" in words:
         return {"type": "fd", "data": {"str": str(words.pop("fd"))}}
-    elif "cid" in words:
-        names, kind = ("cid", "port"), "vsock"
     else:
         names, kind = _INET, "inet"
         words.setdefault("host", "")

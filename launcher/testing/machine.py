@@ -222,7 +222,7 @@ async def started(request: Request, release: str) -> FakeMachine:
     server = Server(theirs, answers, prepared.capabilities.replies["query-version"], ended)
     monitor = await Monitor.connect(ours)
     consoles = {name: Console(end) for name, (end, _) in pairs.items()}
-    machine = FakeMachine(Started(prepared, Resources(), process, argv), monitor, consoles)
+    machine = FakeMachine(Started(prepared, Resources(), process, argv, []), monitor, consoles)
     machine._fake(answers, server, ends)
     await machine.verify()
     await machine.resume()

@@ -5,6 +5,6 @@ QEMU reads its monitor one byte at a time (75 us and 3.1 us per request byte, me
 where the binary has it, else one command per kind of object, and single reads for the rest only.
 """
 
-from launcher.verify.observe import observe
+from launcher.verify.observe import OVERLAY, observe, overlay_name
 
-__all__ = ["observe"]
+__all__ = ["OVERLAY", "observe", "overlay_name"]

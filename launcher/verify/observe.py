@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from launcher.report.model import Key
     from launcher.verify.readers import Question
 
+#: How the nodes begin that stand between a device and its disk after a snapshot.
+OVERLAY = "launcher-snapshot-"
 #: Seconds for the whole verification of a paused machine; it takes 2 to 150 ms.
 DEADLINE = 30.0
 
@@ -52,7 +54,22 @@ async def observe(
                 ]
                 READERS[read].answer(values, mine, context, observations)
             grouped = _left(grouped, observations)
+    _see_through_overlays(plan, observations)
     return observations
+
+
+def overlay_name(node: str) -> str:
+    """What a block node is called that `Machine.snapshot` lays over another one."""
+    return f"{OVERLAY}{node}"[:31]  # names of nodes have at most 31 characters (block.h)
+
+
+def _see_through_overlays(plan: Plan, observations: dict[Key, Observation]) -> None:
+    """A device whose disk has an overlay of ours shows that one, and has the disk all the same."""
+    for value in plan.values:
+        key = (value.family, value.id, value.property)
+        seen = observations.get(key) if key[::2] == ("device", "drive") else None
+        if seen is not None and seen.value == overlay_name(str(value.written)):
+            observations[key] = Observation("read", value.written)
 
 
 async def _ask(monitor: Monitor, questions: list[Question]) -> dict[Question, Any]:

@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 
+import agents
 import hosts
 import measures
 import moves
@@ -39,7 +40,7 @@ def main() -> int:
     print(f"{'goal':<56} {'target':>8} {'measured':>8}  verdict", flush=True)
     found = []
     groups = {**measures.GROUPS, "meet": hosts.meet, "moves": moves.moves}
-    groups["restore"] = restores.restores
+    groups |= {"restore": restores.restores, "agent": agents.agents}
     for group, measure in groups.items():
         if options.only not in group:
             continue

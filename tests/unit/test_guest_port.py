@@ -45,6 +45,7 @@ class Peer:
         self.before = before
         self.asked = []
         self.heard = asyncio.Event()
+        self.syncs = 0
 
     async def serve(self):
         loop = asyncio.get_running_loop()
@@ -54,6 +55,7 @@ class Peer:
             for line in lines:
                 message = json.loads(line.replace(b"\xff", b""))
                 if message["execute"] == "guest-sync-delimited":
+                    self.syncs += 1
                     reply = json.dumps({"return": message["arguments"]["id"]}).encode()
                     answer = self.before + b"\xff" + reply + b"\n"
                 else:
@@ -154,11 +156,13 @@ async def test_an_answer_that_is_too_long_is_dropped_and_the_next_is_heard():
 
 async def test_a_late_answer_is_not_the_next_one():
     answers = iter([b"", returns("late") + returns("right")])
-    async with talking(lambda _m: next(answers)) as (port, _peer, _monitor):
+    async with talking(lambda _m: next(answers)) as (port, peer, _monitor):
         with pytest.raises(GuestError, match="did not answer"):
             await port.ask("guest-info", seconds=0.2)
-        # Both in one piece behind a new mark: the first is what an agent in step would say.
+        assert peer.syncs == 1
+        # Behind a new mark: the first is what an agent that is in step says.
         assert await port.ask("guest-info", seconds=5) == "late"
+        assert peer.syncs == 2
 
 
 async def test_an_agent_that_ends_is_told_at_once():

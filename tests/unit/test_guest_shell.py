@@ -79,6 +79,8 @@ async def test_commands(name):
         assert (await shell.run("cat", 10, given=bytes(range(256)))).output == bytes(range(256))
         assert (await shell.run("sh -c 'kill -9 $$'", 10)).status == 137
         assert (await shell.run("cat", 10)).output == b""
+        # What stays holds none of the descriptors that the output goes through.
+        assert (await shell.run("sleep 8 >/dev/null 2>&1 & echo $?", 6)).stdout == "0\n"
 
 
 @pytest.mark.parametrize("name", SHELLS)

@@ -20,6 +20,7 @@ from launcher.agent.moves.model import (
     COMMIT,
     COMMITTED,
     LOST,
+    PREPARE,
     PREPARED,
     PROGRESS,
     PROVED,
@@ -73,8 +74,9 @@ class Arriving:
         if order in (COMMIT, ABORT) and self._order != ABORT:
             self._order = order
             self._news.set()
-        elif self._prepared is not None and order == "prepare":
-            self._say(PREPARED, self._prepared)
+        elif order == PREPARE:
+            word = PROGRESS if self._prepared is None else PREPARED
+            self._say(word, self._prepared or {"status": "none"}, SOON)
 
     def _say(self, word: str, body: dict[str, Any] | None = None, seconds: int = 0) -> None:
         self._moves.post.send(self.move.peer, word, self.move.id, body, seconds)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from launcher.agent.moves.moves import Moves
     from launcher.prepare import Prepared
 
-#: Guests on their way here at once; more are refused.
+#: Guests on their way here at once, more are refused; and requests that are looked at, more are
+#: not heard (who asks does so again).
 _MOST = 4
 
 
@@ -48,6 +49,7 @@ class Destination:
     def __init__(self, moves: Moves) -> None:
         self._moves = moves
         self._arriving: dict[tuple[str, str], Arriving] = {}
+        self._looks = 0
 
     def take(self, peer: str, order: str, body: dict[str, Any]) -> None:
         """One order of another host."""
@@ -56,7 +58,8 @@ class Destination:
         if arriving is not None:
             arriving.hear(order)
         elif order == LOOK:
-            self._moves.start(self._look(peer, number, body))
+            if self._looks < _MOST:
+                self._moves.start(self._look(peer, number, body))
         elif order in (COMMIT, ABORT):
             self._tell_record(peer, number, order)
         elif order == PREPARE:
@@ -104,14 +107,16 @@ class Destination:
         uuid = body.get("uuid")
         if not isinstance(uuid, str) or not _is_uuid(uuid):
             raise InputError("there is no UUID", code="member")
-        if request.get("name") in machines.owned:
-            words = f"{request['name']} is a machine of this host already"
-            raise HostError(words, code="conflict")
         prepared = await machines.planner.prepare(request)
+        # Without a pause from here until it is in the journal: another may want the name, too.
+        if prepared.plan.name in machines.owned:
+            words = f"{prepared.plan.name} is a machine of this host already"
+            raise HostError(words, code="conflict")
         machines.check_room(prepared.plan.name, *machine_size(prepared.plan))
         return prepared, uuid
 
     async def _look(self, peer: str, number: str, body: dict[str, Any]) -> None:
+        self._looks += 1
         try:
             prepared, uuid = await self._prepare(body)
             side = await planned_side(self._moves.machines, prepared, uuid)
@@ -119,6 +124,8 @@ class Destination:
             self._say(peer, REFUSED, number, {"error": error.as_json()})
         else:
             self._say(peer, SEEN, number, {"side": side})
+        finally:
+            self._looks -= 1
 
     # -- on its way ---------------------------------------------------------------------------
 
@@ -130,6 +137,7 @@ class Destination:
             return
         move = Move(number, DESTINATION, "", "", peer, WAITING, ran=body.get("ran") is not False)
         arriving = self._arriving[peer, number] = Arriving(self._moves, move)
+        arriving.hear(PREPARE)  # is answered that it is being done
         self._moves.start(self._receive(arriving, body))
 
     async def _receive(self, arriving: Arriving, body: dict[str, Any]) -> None:

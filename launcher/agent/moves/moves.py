@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+from launcher.agent.links import Budget
 from launcher.agent.messages import read_object
 from launcher.agent.moves import source
 from launcher.agent.moves.destination import Destination
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 _MOST = 512 * 1024
 
 
+#: Messages of other hosts: so many at once, then so many a second.
+_BURST, _RATE = 400.0, 100.0
+
+
 class Moves:
     """Guests on their way to and from this host.
 
@@ -63,6 +68,7 @@ class Moves:
         self.policy = machines.policy
         self.post = Post(host, outbox)
         self.start = start
+        self._budget = Budget(_BURST, _RATE)
         self._destination = Destination(self)
         self._settling: dict[str, asyncio.Task[None]] = {}
 
@@ -93,6 +99,8 @@ class Moves:
 
     def take(self, peer: str, word: str, payload: bytes) -> None:
         """One message of another agent; what makes no sense is told to our own log."""
+        if not self._budget.admits():
+            return  # what matters is said again
         try:
             body = read_object(payload, _MOST)
         except InputError as error:

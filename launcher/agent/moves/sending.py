@@ -23,6 +23,7 @@ from launcher.agent.moves.model import (
     MOVED,
     PREPARE,
     PREPARED,
+    PROGRESS,
     SENDING,
     VERDICTS,
     Move,
@@ -77,6 +78,7 @@ class Sending:
         self._tell = tell
         self._place: dict[str, Any] = {}
         self._said: tuple[str, ...] = ()
+        self._answered = False
         self._resumed = False
         self._began = self._mark = time.monotonic()
 
@@ -99,9 +101,11 @@ class Sending:
         moves, move = self.moves, self.move
         owned = moves.machines.owned[move.machine]
         body = {"request": request_of(owned), "uuid": move.uuid, "ran": move.ran}
-        answer = await moves.post.ask(
-            move.peer, PREPARE, move.id, body, (PREPARED, ABORTED), _START
-        )
+        last, ask = (PREPARED, ABORTED), moves.post.ask
+        answer = await ask(move.peer, PREPARE, move.id, body, (*last, PROGRESS), DECIDE)
+        self._answered = answer is not None
+        if answer is not None and answer[0] == PROGRESS:
+            answer = await ask(move.peer, PREPARE, move.id, body, last, _START)
         if answer is None or answer[0] == ABORTED:
             raise silent(move.peer)
         self._place = answer[1]
@@ -185,9 +189,12 @@ class Sending:
         if begun:
             with suppress(LauncherError):
                 await monitor.execute("migrate_cancel", timeout=5.0)
-        with suppress(LauncherError):
-            within = DEAD if isinstance(error, LauncherError) else 1.0
-            await moves.post.ask(move.peer, ABORT, move.id, {}, (ABORTED,), within)
+        if self._answered:
+            with suppress(LauncherError):
+                within = DEAD if isinstance(error, LauncherError) else 1.0
+                await moves.post.ask(move.peer, ABORT, move.id, {}, (ABORTED,), within)
+        else:
+            moves.post.send(move.peer, ABORT, move.id)  # nothing of it is there that we know of
         try:
             await let_go(monitor, begun, move.ran, Limits().undo)
         except (LauncherError, TimeoutError):
@@ -269,7 +276,8 @@ class Sending:
         message = f"{self.move.machine} was not migrated: {error.message}{why}; {where}"
         made = move_error(self.move, message, words)
         made.hint = error.hint
-        made.code = error.code if error.code != "error" else made.code
+        # What a QEMU said is what became of the migration.
+        made.code = made.code if error.code in ("error", "qemu") else error.code
         made.evidence |= {
             "findings": [one.as_json() for one in self.findings if one.severity != "harmless"],
             **error.evidence,

@@ -45,12 +45,9 @@ async def settle(moves: Moves, move: Move) -> None:
     """Bring a migration of ours to its end."""
     if move.phase == MOVED:
         await end_here(moves, move)
-        return
-    while True:
+    while move.phase not in OVER:
         before = move.phase
         move = await _step(moves, move)
-        if move.phase in OVER:
-            return
         if move.phase == before:
             await asyncio.sleep(_PAUSE)
 

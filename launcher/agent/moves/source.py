@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from launcher.rejoined import Rejoined
 
 #: Seconds for the other host to look at a request.
-_LOOK = 30.0
+_LOOK = 15.0
 _SNAPSHOT_NODE = "launcher-snapshot"
 
 
