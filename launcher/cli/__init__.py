@@ -11,7 +11,7 @@
     reports.py    the file of `--report`
 
 The verbs are in run.py, plan.py, check.py, verify.py, platforms.py, host.py, schema.py, drift.py
-(drift, record), machines.py (ps, stop) and talk.py (console, qmp).
+(drift, record), fleet.py, machines.py (ps, stop) and talk.py (console, qmp).
 
 No traceback reaches a user: `main` turns whatever is raised into lines and an exit status.
 """
