@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 
@@ -17,6 +18,7 @@ from launcher.incoming import incoming
 from launcher.migrate import MigrationError
 from launcher.prepare import Request, load, prepare
 from launcher.rejoin import find, verify
+from launcher.saved.saving import save_running
 from launcher.start import start
 
 pytest_plugins = ("pytester",)
@@ -115,15 +117,21 @@ async def test_a_migration_wants_the_same_parts_at_both_ends(qemu):
             await plugged.close()
 
 
-async def test_who_asks_from_elsewhere_is_told_of_the_parts(newest_qemu):
-    """`verify NAME` of another process goes by the plan on record."""
-    prepared = await prepare(load(Request({**READY, "name": "plugged"}, qemu=newest_qemu.binary)))
+async def test_who_asks_from_elsewhere_is_told_of_the_parts(newest_qemu, tmp_path):
+    """`verify NAME` of another process goes by the plan on record, and so does `save NAME`."""
+    profile = tmp_path / "plugged.yaml"
+    profile.write_text(json.dumps({**READY, "name": "plugged"}))
+    prepared = await prepare(load(Request(str(profile), qemu=newest_qemu.binary)))
     machine = await start(begin(prepared, named=True))
     try:
         await machine.plug(objects={"io1": {"qom-type": "iothread"}})
         report = await verify(find("plugged"))
         assert report.verdict == "match"
         assert ("object", "io1") in {(j.value.family, j.value.id) for j in report.judged}
+        with pytest.raises(InputError, match=r"not what its profile says: objects\.io1"):
+            await save_running(find("plugged"), str(tmp_path / "state"))
+        assert sorted(os.listdir(tmp_path)) == ["plugged.yaml"]
+        assert (await machine.qmp("query-status"))["running"]
         await machine.unplug("io1")
         report = await verify(find("plugged"))
         assert ("object", "io1") not in {(j.value.family, j.value.id) for j in report.judged}

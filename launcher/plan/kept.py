@@ -13,6 +13,7 @@ from launcher.platforms.versions import ALWAYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 #: Raised when the form below changes: a plan kept in another form is not read.
@@ -26,15 +27,27 @@ _VALUE = ("family", "type", "id", "property", "value", "written", "spelled", "no
 _OBSERVER = ("read", "as_", "bulk", "bulk_as", "bit", "unobservable")
 
 
-def keep_plan(plan: Plan) -> dict[str, Any]:
-    """What verifying and stopping a machine need of its plan, as JSON; no options, no secrets."""
+def keep_plan(plan: Plan, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """What verifying and stopping a machine need of its plan, as JSON; no options, no secrets.
+
+    Args:
+        plan: of the machine as it is now.
+        changes: the parts that came or went since it was started.
+    """
     return {
+        "changes": list(changes),
         "form": FORM,
         **{name: getattr(plan, name) for name in _HEAD},
         "consoles": list(plan.consoles),
         "unplanned": list(plan.unplanned),
         "values": [_keep_value(value) for value in plan.values],
     }
+
+
+def changes_of(kept: Any) -> list[str]:
+    """The changes that `keep_plan` was told of."""
+    changes = kept.get("changes") if isinstance(kept, dict) else None
+    return [str(part) for part in changes or ()]
 
 
 def _keep_value(value: Value) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def become(machine: Machine, prepared: Prepared, report: Report | None) -> None:
     machine.report = report
     directory = machine.resources.directory
     if directory is not None and (state := directory.read_state()) is not None:
-        directory.write_state(replace(state, plan=keep_plan(prepared.plan)))
+        directory.write_state(replace(state, plan=keep_plan(prepared.plan, machine.changes)))
 
 
 def lose(machine: Machine, gone: set[Entry]) -> None:

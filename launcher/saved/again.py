@@ -65,6 +65,21 @@ def request_of(state: MachineState, settings: tuple[str, ...]) -> Request:
     )
 
 
+def refuse_changed(name: str, changes: Sequence[str]) -> None:
+    """A lock is of a profile: refuse a machine that was given other parts since.
+
+    Raises:
+        InputError: it was.
+    """
+    if changes:
+        raise InputError(
+            f"{name} is not what its profile says: {', '.join(changes)} plugged or unplugged since "
+            "the start; nothing was saved",
+            hint="undo that first, or start the machine from a profile that says so",
+            code="changed",
+        )
+
+
 def same_machine(running: Rejoined, prepared: Prepared) -> None:
     """The plan of now makes the machine that runs.
 

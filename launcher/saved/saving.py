@@ -14,9 +14,10 @@ from launcher.locking.start import Observed, prepare_lock, write_lock
 from launcher.migrate import Limits
 from launcher.migrate.move import let_go, surely
 from launcher.migrate.stream import write_state
+from launcher.plan.kept import changes_of
 from launcher.record import replace
 from launcher.rejoined import rejoined
-from launcher.saved.again import request_of, same_machine
+from launcher.saved.again import refuse_changed, request_of, same_machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,12 +59,14 @@ async def save(
         limits: deadlines.
 
     Raises:
-        InputError: a file that is no lock stands where the lock belongs.
+        InputError: a file that is no lock stands where the lock belongs, or the machine has not the
+            parts that its profile says: it was given more, or less, while it ran.
         VerdictError: the machine is not what its profile says now, so that a lock would be wrong.
         MigrationError: the state could not be written.
         HostError: the lock could not.
     """
     path = absolute(path)
+    refuse_changed(machine.plan.name, machine.changes)
     check_replaceable(lock_of_state(path))
     asked = machine.prepared.loaded.request
     settings = (*asked.settings, f"uuid={machine.plan.uuid}")
@@ -97,8 +100,10 @@ async def save_running(
     """
     path = absolute(path)
     check_replaceable(lock_of_state(path))
+    state = rejoin.state_of(machine)
+    refuse_changed(state.name, changes_of(state.plan))
     async with rejoined(machine) as end:
-        request = request_of(rejoin.state_of(machine), settings)
+        request = request_of(state, settings)
         prepared = await prepare_lock(request)
         same_machine(end, prepared)
         await _write(end, path, await _seen(end, prepared), on_progress, limits or Limits())

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from launcher import machine, monitor
+    from launcher.capabilities import Capabilities
     from launcher.migrate import Limits, Migration, Progress
     from launcher.plan import Plan
     from launcher.process import Process
@@ -42,6 +43,20 @@ class Machine:
     def argv(self) -> list[str]:
         """QEMU's command line."""
         return self.inner.argv
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the binary can do."""
+        return self.inner.capabilities
+
+    @property
+    def folder(self) -> str:
+        """Its runtime directory; empty when it has none."""
+        return self.inner.folder
+
+    def said(self) -> list[str]:
+        """What QEMU said on stderr so far."""
+        return self._thread.do(self.inner.said)
 
     @property
     def report(self) -> Report | None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from launcher.plan.kept import FORM, keep_plan, restore_plan
+from launcher.plan.kept import FORM, changes_of, keep_plan, restore_plan
 from launcher.record import replace
 from launcher.report import Observation, judge, report_json
 from tests.support.records import RELEASES, ROOT, plan_of, profile_from
@@ -43,6 +43,14 @@ def test_what_is_expected_survives(name, release):
         # The range of releases was asked when the plan was made.
         assert replace(before.observer, knows=after.observer.knows) == after.observer
         assert replace(before, observer=after.observer) == after
+
+
+def test_what_came_and_went_is_kept(release):
+    plan = plan_for("microvm-demo", release)
+    kept = json.loads(json.dumps(keep_plan(plan, ["objects.io1"])))
+    assert changes_of(kept) == ["objects.io1"]
+    assert restore_plan(kept) is not None
+    assert changes_of(keep_plan(plan)) == changes_of({}) == changes_of(None) == []
 
 
 def test_no_option_and_no_secret_is_kept():
