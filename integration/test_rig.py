@@ -42,7 +42,16 @@ def run(pytester, monkeypatch):
     def running(text: str, *words: str):
         pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
         pytester.makepyfile(test_it=HEAD + text)
-        arguments = ("-p", "launcher.rig.plugin", "-p", "no:cacheprovider", "-v", *words)
+        arguments = (
+            "-p",
+            "launcher.rig.plugin",
+            "-p",
+            "no:labgrid",
+            "-p",
+            "no:cacheprovider",
+            "-v",
+            *words,
+        )
         result = pytester.runpytest_subprocess(*arguments, timeout=400)
         assert machines_left(set()) == {}
         return result
@@ -300,7 +309,16 @@ def test_hangs(machine, module_machine):
 def test_nothing_outlives_the_run(newest_qemu, pytester, number, tmp_path):
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(test_it=HEAD + HANGS)
-    command = [sys.executable, "-m", "pytest", "-s", "-p", "launcher.rig.plugin"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-s",
+        "-p",
+        "launcher.rig.plugin",
+        "-p",
+        "no:labgrid",
+    ]
     command += ["--qemu", newest_qemu.binary, "--basetemp", str(tmp_path / "temp")]
     runtime = tmp_path / "runtime"
     runtime.mkdir(mode=0o700)

@@ -69,7 +69,16 @@ def test_nothing_is_left_and_nothing_grows(pytester, monkeypatch, tmp_path, work
     monkeypatch.delenv("CI", raising=False)
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(test_it=TESTS.replace("COUNT", str(COUNT)))
-    words = ("-q", "-p", "launcher.rig.plugin", "-p", "no:cacheprovider", *workers)
+    words = (
+        "-q",
+        "-p",
+        "launcher.rig.plugin",
+        "-p",
+        "no:labgrid",
+        "-p",
+        "no:cacheprovider",
+        *workers,
+    )
     binary = installed("11.1").binary
     result = pytester.runpytest_subprocess(*words, "--qemu", binary, timeout=800)
     result.assert_outcomes(passed=COUNT)

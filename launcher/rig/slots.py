@@ -51,13 +51,16 @@ class Slots:
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            _lock(fd, 0, wait=True)  # one taker at a time: they come by turns
+            # One taker at a time: they come by turns. Who holds some does not wait for its turn
+            # either: the one whose turn it is may wait for just these.
+            turn = _lock(fd, 0, wait=not self._held)
             wanted = (
                 (_RAM, self.ram, min(self.ram, -(-ram // UNIT))),
                 (_CPUS, self.cpus, min(self.cpus, cpus)),
             )
             count = sum(self._take(fd, *one) for one in wanted)
-            _unlock(fd, 0)
+            if turn:
+                _unlock(fd, 0)
         except BaseException:
             os.close(fd)
             raise

@@ -134,3 +134,11 @@ def test_fill_reaches_every_depth():
     value = {"a": [Descriptor("x"), {"b": "${runtime}/s"}], "n": 1}
     assert fill(value, {"x": 7}, "/r") == {"a": ["7", {"b": "/r/s"}], "n": 1}
     assert fill(Descriptor("y"), {}, "/r") == "@y@"
+
+
+def test_a_reader_gets_the_console_and_no_guest_agent():
+    """In whichever order they come, the streams are the console's."""
+    text = "platform: native\nmachine: q35\nguest-agent: on\n"
+    assert after(render_standalone(planned(text), "/run/x"), "-chardev") == ["null,id=guest-agent"]
+    both = after(render_standalone(planned(f"{text}serial: console\n"), "/run/x"), "-chardev")
+    assert both == ["stdio,id=console,signal=off", "null,id=guest-agent"]
