@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -77,6 +78,7 @@ def manager(request, tmp_path_factory):
 def start(tmp_path, manager):
     """Start machines as a service manager does; nothing of them is left after the test."""
     made = []
+    runtime = tempfile.mkdtemp(prefix="run-")  # short: a socket's path has 107 bytes at most
 
     def start(qemu: str = "", powerdown: int = 0, **environment: str) -> subprocess.Popen[str]:
         profile = tmp_path / "service.yaml"
@@ -86,7 +88,7 @@ def start(tmp_path, manager):
             [sys.executable, "-m", "launcher", "run", str(profile)],
             env={
                 **os.environ,
-                "XDG_RUNTIME_DIR": str(tmp_path / "run"),
+                "XDG_RUNTIME_DIR": runtime,
                 "NOTIFY_SOCKET": manager.address,
                 **environment,
             },
@@ -98,7 +100,6 @@ def start(tmp_path, manager):
         made.append(process)
         return process
 
-    (tmp_path / "run").mkdir(mode=0o700)
     yield start
     for process in made:
         if process.poll() is None:
@@ -106,15 +107,16 @@ def start(tmp_path, manager):
         process.communicate(timeout=PATIENCE)
     shown = subprocess.run(
         [sys.executable, "-m", "launcher", "ps"],  # a killed launcher's folder is removed by it
-        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "run")},
+        env={**os.environ, "XDG_RUNTIME_DIR": runtime},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=True,
     )
     assert "service" not in shown.stdout
-    folder = tmp_path / "run" / "qemu-launcher"
-    assert not folder.exists() or not [n for n in os.listdir(folder) if not n.startswith(".")]
+    folder = os.path.join(runtime, "qemu-launcher")
+    assert not os.path.exists(folder) or os.listdir(folder) == []
+    shutil.rmtree(runtime)
 
 
 def qemu_of(process: subprocess.Popen[str]) -> int:

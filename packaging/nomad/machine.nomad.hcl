@@ -25,11 +25,6 @@ job "machine" {
         ]
       }
 
-      # Each allocation has a runtime directory of its own, which goes with it.
-      env {
-        XDG_RUNTIME_DIR = "${NOMAD_TASK_DIR}"
-      }
-
       template {
         destination = "local/machine.yaml"
         data        = <<-PROFILE
