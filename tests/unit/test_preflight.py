@@ -1126,6 +1126,7 @@ def test_an_end_comes_back_from_json_as_it_was():
         "ram": {"pc.ram": Block(1, 2)},
         "blockers": ("no",),
         "told": {("migration-capability", "multifd"): "on"},
+        "file_systems": {"/ram": "ext4"},
     }
     for one in (
         side(whole, "11.1", facts=facts, **known),
@@ -1143,6 +1144,7 @@ def test_an_end_comes_back_from_json_as_it_was():
         ({"colour": "red"}, "cannot be read"),
         ({"version": ["7.2", "x"]}, "cannot be read"),
         ({"features": []}, "cannot be read"),
+        ({"file_systems": ["x"]}, "cannot be read"),
     ],
 )
 def test_an_end_of_another_form_is_refused(change, words):
