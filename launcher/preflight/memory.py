@@ -6,6 +6,7 @@ from launcher.platforms.rules import matching
 from launcher.preflight.agree import members_findings
 from launcher.preflight.cures import platform_cures, property_cure
 from launcher.preflight.findings import Cure, Finding
+from launcher.preflight.seats import seats
 from launcher.preflight.worth import canonical
 from launcher.qapi import parse_size
 from launcher.record import record
@@ -181,6 +182,23 @@ def _spelling_cures(pair: Pair, here: Ram, there: Ram) -> Iterator[Cure]:
         yield property_cure(subject, "source", value)
 
 
+#: The RAM block of a PC's firmware (hw/i386/x86-common.c).
+_FIRMWARE = "pc.bios"
+
+
+def _file_cures(pair: Pair, name: str) -> Iterator[Cure]:
+    """An option ROM comes with the package; one file at both ends, or none, is of one size."""
+    place, _, what = name.rpartition("/")
+    device = seats(pair, pair.source).get(place)
+    if device is None or not what.endswith(".rom"):
+        return
+    subject = ("device", device.type, device.id, "romfile")
+    yield Cure(
+        "both", f"devices.{device.id or device.type}.romfile: one file for both ends", *subject
+    )
+    yield property_cure(subject, "both", "")
+
+
 def _size_finding(pair: Pair, name: str, source: int, destination: int) -> Finding:
     subject = ("memory", "memory", "memory", "size")
     cures: tuple[Cure, ...] = ()
@@ -188,6 +206,11 @@ def _size_finding(pair: Pair, name: str, source: int, destination: int) -> Findi
         cures = (
             Cure("destination", f"memory.size: {source} at the destination", *subject, str(source)),
         )
+    else:
+        cures = tuple(_file_cures(pair, name))
+    if name == _FIRMWARE:
+        text = "boot.firmware: one file for both ends"
+        cures = (Cure("both", text, "boot", "boot", "boot", "firmware"),)
     what = f"RAM block {name!r} is 0x{source:x} bytes at the source and 0x{destination:x} at the"
     values = (source, destination)
     return pair.finding("ram-size", f"{what} destination", values, subject=subject, cures=cures)

@@ -500,6 +500,7 @@ def test_blocks_as_qemu_tells_them():
         told(ram=ram, pc_bios=Block(0x20000, 0x20000)),
     )["ram-size", "size"]
     assert "0x10000" in finding.message
+    assert texts(finding) == ["boot.firmware: one file for both ends"]
     larger = told(ram=ram, acpi=Block(0x300000, 0x400000)), told(ram=ram, acpi=rom)
     assert broken(*larger) == {("ram-size", "size")}
     rom_lost = compare(told(ram=ram, pc_rom=rom), told(ram=ram))["ram-name", "memory-backend"]
@@ -511,6 +512,12 @@ def test_blocks_as_qemu_tells_them():
     ]
     sizes = compare(told(**{"0000:00:01.0/x": rom}), told(**{"0000:00:01.0/x": Block(1, 1)}))
     assert sizes["ram-size", "size"].cures == ()
+    one = side(devices(b=BALLOON))
+    roms = [replace(one, ram={"0000:00:01.0/x.rom": Block(n, n)}) for n in (1, 2)]
+    assert texts(compare(*roms)["ram-size", "size"]) == [
+        "devices.b.romfile: one file for both ends",
+        'devices.b.romfile: "" at both ends',
+    ]
 
 
 def test_a_missing_device_is_said_once():
@@ -1119,6 +1126,7 @@ def test_an_end_comes_back_from_json_as_it_was():
         "ram": {"pc.ram": Block(1, 2)},
         "blockers": ("no",),
         "told": {("migration-capability", "multifd"): "on"},
+        "file_systems": {"/ram": "ext4"},
     }
     for one in (
         side(whole, "11.1", facts=facts, **known),
@@ -1136,6 +1144,7 @@ def test_an_end_comes_back_from_json_as_it_was():
         ({"colour": "red"}, "cannot be read"),
         ({"version": ["7.2", "x"]}, "cannot be read"),
         ({"features": []}, "cannot be read"),
+        ({"file_systems": ["x"]}, "cannot be read"),
     ],
 )
 def test_an_end_of_another_form_is_refused(change, words):
