@@ -45,12 +45,12 @@ def cluster():
     os.chmod(launcher, 0o755)
     made.environment["PATH"] = f"{bin_folder}:{os.environ['PATH']}"
     made.environment["PYTHONPATH"] = ROOT
-    try:
-        with made:
-            yield made
-    finally:
-        for pid in machines(made):  # a test that failed may have left some
+    with made:
+        yield made
+        # A test that failed may have left some, whose keepers would wait for the controller.
+        for pid in machines(made):
             os.kill(pid, signal.SIGKILL)
+        made.wait(lambda: not made.run("squeue", "-h").stdout, "jobs do not end", 20)
     shutil.rmtree(folder)
 
 
