@@ -24,6 +24,9 @@ _PIECE = 65536
 #: Seconds after which an unanswered sync is sent again: what QEMU had passed to an agent that
 #: ended before it read it is lost.
 _AGAIN = 2.0
+#: Events after which the guest may be one that has not been spoken to: a snapshot was loaded, or it
+#: boots. That its port closed with it, QEMU may tell a second later.
+_ELSEWHERE = ("RESUME", "RESET")
 _ENDED = "the agent in the guest ended or was started again meanwhile"
 
 
@@ -44,6 +47,8 @@ class Port:
         monitor.on_event(self._hear)
 
     def _hear(self, event: Event) -> None:
+        if event.name in _ELSEWHERE:
+            self._in_step = False
         if event.name == "VSERPORT_CHANGE" and self._chardev in str(event.data.get("id")):
             self._in_step = False
             self._changed.set()

@@ -31,8 +31,8 @@ class NoMonitor:
 
 
 class Event:
-    def __init__(self, *, is_open):
-        self.name = "VSERPORT_CHANGE"
+    def __init__(self, name="VSERPORT_CHANGE", *, is_open=True):
+        self.name = name
         self.data = {"id": "guest-agent-port", "open": is_open}
 
 
@@ -199,6 +199,17 @@ async def test_a_port_that_was_opened_again_is_a_new_agent_or_old_news():
         monitor.open = True
         monitor.heard[0](Event(is_open=True))
         assert await asyncio.wait_for(asking, 5) == {"pid": 1}
+
+
+@pytest.mark.parametrize("name", ["RESUME", "RESET"])
+async def test_a_guest_that_came_from_elsewhere_is_brought_in_step(name):
+    async with talking(lambda _m: returns({})) as (port, peer, monitor):
+        for _ in range(2):
+            await port.ask("guest-ping", seconds=5)
+            assert peer.syncs == 1
+        monitor.heard[0](Event(name))
+        await port.ask("guest-ping", seconds=5)
+        assert peer.syncs == 2
 
 
 async def test_a_closed_port():
