@@ -12,7 +12,7 @@
     destination.py  taking guests: which are on their way, and what was decided
     arriving.py     one guest on its way here
 
-Exactly one copy runs (docs/decisions/0030-migration-between-hosts.md). A destination lets its copy
+Exactly one copy runs (docs/decisions/0019-migration-between-hosts.md). A destination lets its copy
 run when it is told to commit, and for no other reason. A source that has told it so never lets its
 own run again, unless the destination answers that its copy is dead and never ran.
 """
