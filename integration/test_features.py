@@ -19,6 +19,7 @@ FEATURES = {
     "backends": (),
     "commas": ("objects.random.filename=/dev/urandom",),
     "daemon": (),
+    "guest-agent": (),
     "merged": (),
     "migration": (),
     "process": ("run-with=null",),
