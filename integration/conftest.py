@@ -101,6 +101,17 @@ def agent_guest() -> str:
     return folder
 
 
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    """A mosquitto on loopback, for the tests of one module."""
+    from integration.mqtt import Broker
+
+    made = Broker(str(tmp_path_factory.mktemp("broker")))
+    made.start()
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="session")
 def disk(tmp_path_factory) -> str:
     """A small empty qcow2 image, whose name holds a comma and an equals sign."""

@@ -25,14 +25,6 @@ memory: 32MiB
 """
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory):
-    made = Broker(str(tmp_path_factory.mktemp("broker")))
-    made.start()
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def make_agent(tmp_path):
     """Agents that are gone, with all that they started, after the test."""

@@ -118,14 +118,6 @@ def network():
     made.close()
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory):
-    made = Broker(str(tmp_path_factory.mktemp("broker")))
-    made.start()
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def make_pair(broker, tmp_path, guest):
     """Pairs of agents that are gone, with all that they started, after the test."""

@@ -12,7 +12,7 @@ import uuid
 import pytest
 
 from integration.conftest import installed
-from integration.mqtt import ROOT, AgentProcess, Broker, Stranger
+from integration.mqtt import ROOT, AgentProcess, Stranger
 
 pytestmark = pytest.mark.integration
 
@@ -29,14 +29,6 @@ boot:
 serial: console
 devices: {{v: {{driver: VGA}}, p: {{driver: pvpanic}}}}
 """
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory):
-    made = Broker(str(tmp_path_factory.mktemp("broker")))
-    made.start()
-    yield made
-    made.close()
 
 
 def agent_of(broker, folder, guest, qemu, host, *more: str) -> AgentProcess:

@@ -22,14 +22,6 @@ pytestmark = pytest.mark.integration
 ROUNDS = 50 if os.environ.get("QEMU_LAUNCHER_FULL") == "1" else 4
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory):
-    made = Broker(str(tmp_path_factory.mktemp("broker")))
-    made.start()
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def hosts(broker, tmp_path_factory):
     """Two agents with QEMUs of two releases; their machines are gone after the test."""
