@@ -229,8 +229,9 @@ async def test_there_and_back_again_and_again_leaves_nothing(guest, tmp_path):
     rehearsal = Rehearsal(
         Rehearsing(
             str(path),
-            source=installed("7.2").binary,
-            destination=installed("10.0").binary,
+            # Not from a QEMU before 9.0: under tcg it sometimes loses a page (docs/migration.md).
+            source=installed("10.0").binary,
+            destination=installed("11.1").binary,
             # Without it a guest that is slow to come up is moved while it boots: no proof.
             up=r"tick 1\s",
             up_seconds=240,
