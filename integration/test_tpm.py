@@ -15,7 +15,11 @@ import pytest
 
 import launcher
 from integration.conftest import installed, needs
+from launcher.begin import begin
 from launcher.errors import HostError, LaunchError
+from launcher.prepare import Request, load, prepare_now
+from launcher.record import replace
+from launcher.start import start
 
 ROOT = Path(launcher.__file__).parent.parent
 
@@ -141,6 +145,30 @@ async def test_a_folder_that_cannot_be(newest, tmp_path):
         with pytest.raises(HostError, match=words):
             async with launcher.launch(profile(tmp_path, tpm=str(state)), qemu=newest):
                 pass
+
+
+@pytest.mark.parametrize("detached", [False, True], ids=["tied", "detached"])
+def test_it_ends_when_qemu_cannot_be_started(newest, tmp_path, monkeypatch, detached):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    given = profile(tmp_path)
+    ready = prepare_now(load(Request(given, qemu=newest)))
+    with pytest.raises(LaunchError, match="no such file"):
+        begin(
+            ready.with_plan(replace(ready.plan, binary=str(tmp_path / "gone"))), detached=detached
+        )
+    assert helpers_of(Path(given["tpm"])) == []
+
+
+@pytest.mark.parametrize("detached", [False, True], ids=["tied", "detached"])
+async def test_it_ends_when_qemu_refuses_to_start(newest, tmp_path, monkeypatch, detached):
+    """Before QEMU has said anything to it."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    given = profile(tmp_path, **{"extra-args": ["-nosuch"]})
+    with pytest.raises(LaunchError, match="invalid option"):
+        await start(begin(prepare_now(load(Request(given, qemu=newest))), detached=detached))
+    assert helpers_of(Path(given["tpm"])) == []
 
 
 def test_it_does_not_outlive_a_launcher_that_is_killed(newest, tmp_path):

@@ -2,12 +2,14 @@
 
 A helper serves one chardev of QEMU's through a pair of sockets, so there is no path that another
 could take, and nothing to wait for: what QEMU says first waits in the socket. It ends by itself
-when QEMU's end is closed. Beside a QEMU that is tied to us it is tied as well.
+when QEMU does that has begun to use it; where QEMU did not come so far, we end it. Beside a QEMU
+that is tied to us it is tied as well.
 """
 
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from launcher.command import fill, render_helper
 from launcher.display import printable
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 
 #: Its end of the pair, in the helper.
 _FD = 3
-#: Seconds for a helper whose QEMU has ended to write its state and end.
-_GRACE = 2.0
+#: Seconds for a helper whose QEMU has ended to end by itself, and after SIGTERM. swtpm stays where
+#: the socket was closed before QEMU opened the second one, for commands (0.7, measured).
+_BY_ITSELF, _TERMINATED = 0.3, 2.0
 #: Where distributions keep programs that are not on every user's PATH.
 _ELSEWHERE = ("/usr/bin", "/usr/local/bin", "/usr/sbin")
 
@@ -39,7 +42,10 @@ class Running:
 
     def end(self) -> None:
         """Wait until it has ended by itself, and make it end when it does not."""
-        if not self.process.ends_within(_GRACE):
+        if self.process.ends_within(_BY_ITSELF):
+            return
+        self.process.send_signal(15)
+        if not self.process.ends_within(_TERMINATED):
             self.process.kill()
 
     def words(self) -> str:
@@ -68,7 +74,7 @@ class Running:
 def start_helpers(
     plan: Plan, held: Resources, env: Mapping[str, str], *, detached: bool
 ) -> list[Running]:
-    """Start what the plan has beside QEMU. `held` ends it again, unless the machine outlives us.
+    """Start what the plan has beside QEMU. `held` ends it again, unless the machine is kept.
 
     Raises:
         HostError: a program is not there, or its folder cannot be.
@@ -90,10 +96,16 @@ def start_helpers(
             if log >= 0:
                 os.close(log)
         running = Running(helper, process)
-        if not detached:
-            held.keep(running.end)
+        held.keep(partial(_undo, running, held, detached))
         found.append(running)
     return found
+
+
+def _undo(running: Running, held: Resources, detached: bool) -> None:
+    """End a helper with its machine, but not one whose machine was let go of."""
+    let_go = detached and held.directory is not None and held.directory.fd < 0
+    if not let_go:
+        running.end()
 
 
 def _program(helper: Helper) -> str:
