@@ -106,10 +106,25 @@ def broker(tmp_path_factory):
     """A mosquitto on loopback, for the tests of one module."""
     from integration.mqtt import Broker
 
-    made = Broker(str(tmp_path_factory.mktemp("broker")))
-    made.start()
-    yield made
-    made.close()
+    with Broker(str(tmp_path_factory.mktemp("broker"))) as made:
+        yield made
+
+
+@pytest.fixture
+def own_broker(tmp_path_factory):
+    """One that has retained nothing yet, for one test."""
+    from integration.mqtt import Broker
+
+    with Broker(str(tmp_path_factory.mktemp("broker"))) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """Who signs certificates."""
+    from tests.support.certificates import Authority
+
+    return Authority(str(tmp_path_factory.mktemp("authority")))
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,13 @@ class Broker:
                 file.write("user root\n")
         self.process: subprocess.Popen[bytes] | None = None
 
+    def __enter__(self) -> Broker:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _shipped(self) -> str:
         """The configuration that is shipped, with this broker's own places."""
         assert self.authority is not None

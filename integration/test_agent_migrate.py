@@ -311,7 +311,7 @@ def test_whatever_is_killed_at_whatever_moment_one_copy_runs(tmp_path, network, 
             if listener is not None:
                 select.select([listener.stdout], [], [], 20)
             else:
-                time.sleep(moments.uniform(0.0, 3.0))
+                time.sleep(moments.uniform(0.0, 3.0))  # the moment of the kill is what is drawn
             kill_one(pair, victim, here)
             if listener is not None:
                 listener.kill()

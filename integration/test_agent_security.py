@@ -23,20 +23,13 @@ FULL = os.environ.get("QEMU_LAUNCHER_FULL") == "1"
 WORDS = {"h1": "one,two", "h2": "three", "orchestrator": "vier"}
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(str(tmp_path_factory.mktemp("authority")))
-
-
 @pytest.fixture(scope="module", params=["certificates", "passwords"])
 def secure(request, authority, tmp_path_factory):
     """The shipped configuration and rules, with certificates or with passwords."""
     folder = str(tmp_path_factory.mktemp("secure"))
     words = WORDS if request.param == "passwords" else None
-    broker = Broker(folder, authority=authority, passwords=words)
-    broker.start()
-    yield broker
-    broker.close()
+    with Broker(folder, authority=authority, passwords=words) as broker:
+        yield broker
 
 
 @pytest.fixture(scope="module")

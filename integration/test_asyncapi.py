@@ -26,13 +26,8 @@ def book() -> Book:
 
 
 @pytest.fixture
-def broker(tmp_path):
-    folder = tmp_path / "broker"
-    folder.mkdir()
-    made = Broker(str(folder))
-    made.start()
-    yield made
-    made.close()
+def broker(own_broker):
+    return own_broker
 
 
 @pytest.fixture
@@ -95,7 +90,7 @@ class Spy:
         while not self._read() or self._read()[-1][1] != f"end/{last}":
             tool = [*self.broker.tool("pub"), "-q", "1", "-t", f"end/{last}", "-m", "x"]
             subprocess.run(tool, check=True, timeout=SECONDS)
-            time.sleep(0.05)
+            time.sleep(0.05)  # mosquitto_sub writes when it likes
         found = [one for one in self._read() if not one[1].startswith(("end/", "ready"))]
         self.process.kill()
         self.process.wait()

@@ -14,7 +14,6 @@ import launcher.fleet
 from integration.conftest import ROOT as PROJECT
 from integration.conftest import installed
 from integration.fleet_hosts import fleet_json, make_host, run_fleet, some_id
-from integration.mqtt import Broker
 from launcher.errors import HostError
 from launcher.fleet.chores import drain
 
@@ -22,13 +21,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
-def broker(tmp_path):
-    folder = tmp_path / "broker"
-    folder.mkdir()
-    made = Broker(str(folder))
-    made.start()
-    yield made
-    made.close()
+def broker(own_broker):
+    return own_broker
 
 
 @pytest.fixture

@@ -18,19 +18,12 @@ pytestmark = pytest.mark.integration
 WORDS = {"h1": "one", "orchestrator": "two", "watcher": "three"}
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(str(tmp_path_factory.mktemp("authority")))
-
-
 @pytest.fixture(scope="module", params=["certificates", "passwords"])
 def secure(request, authority, tmp_path_factory):
     words = WORDS if request.param == "passwords" else None
     folder = str(tmp_path_factory.mktemp("secure"))
-    broker = Broker(folder, authority=authority, passwords=words)
-    broker.start()
-    yield broker
-    broker.close()
+    with Broker(folder, authority=authority, passwords=words) as broker:
+        yield broker
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from launcher.controls import Controls
 from launcher.diagnose import said
-from launcher.plan.addition import parts
 from launcher.process import Deadlines
 from launcher.record import replace
 
@@ -51,7 +50,7 @@ class Machine(Controls):
         self.consoles = consoles
         self.report: Report | None = None
         self.changing: Any = None  # the lock under which parts come and go
-        self._started_with = parts(self.plan)
+        self._first_plan = self.plan
         self._agent = agent
         self._guest: Guest | None = None
         for console in consoles.values():
@@ -158,7 +157,9 @@ class Machine(Controls):
     @property
     def changes(self) -> list[str]:
         """The parts that were plugged or unplugged since the start, such as `devices.nic1`."""
-        return sorted(self._started_with ^ parts(self.plan))
+        from launcher.plan.addition import parts
+
+        return sorted(parts(self._first_plan) ^ parts(self.plan))
 
     @property
     def faults(self) -> Faults:
