@@ -97,7 +97,6 @@ def begin(
     try:
         return _spawn(prepared, held, detached)
     except BaseException:
-        held.hand_over()  # QEMU's ends first: a helper ends when the other end of its pair does
         held.release()
         raise
 
