@@ -55,6 +55,21 @@ async def test_an_odd_size_is_rounded_up(qemu):
     assert found == {"memory.size": ("match", 100007936)}
 
 
+async def test_what_tcg_says_of_itself(qemu):
+    """A translation buffer of an odd size, and one instruction at a time."""
+    wanted = profile(accel={"accel": "tcg", "tb-size": 37, "one-insn-per-tb": "on"})
+    async with launcher.launch(wanted, qemu=qemu.binary) as machine:
+        found = {
+            one.value.property: (one.verdict, one.observed)
+            for one in machine.report.judged
+            if one.value.family == "accel"
+        }
+    unobservable = ("unobservable", None)
+    assert found["tb-size"] == (unobservable if qemu.release == "5.2" else ("match", 37))
+    word = found["one-insn-per-tb"]
+    assert word == (unobservable if qemu.release in ("5.2", "7.2") else ("match", "on"))
+
+
 @pytest.mark.parametrize("kind", ["microvm", "pc"])
 async def test_the_short_forms(qemu, kind):
     wanted = profile(machine=kind, cpu="max", smp=2, memory="96MiB")

@@ -66,9 +66,10 @@ def _verify_profile(options: argparse.Namespace) -> Report:
         import_loop()
         import asyncio
 
-        return asyncio.run(until_signal(_read_back(started), noted))
-    except asyncio.CancelledError:
-        raise SystemExit(128 + noted[0]) from None
+        try:
+            return asyncio.run(until_signal(_read_back(started), noted))
+        except asyncio.CancelledError:
+            raise SystemExit(128 + noted[0]) from None
     finally:
         started.abandon()
 

@@ -293,7 +293,10 @@ def _tpms(answer: Any) -> dict[str, dict[str, Any]]:
 
 
 def _jit(answer: Any) -> dict[str, dict[str, Any]]:
-    """TCG's own words (x-query-jit): `one-insn-per-tb: off`, `gen code size 0/67103744`."""
+    """What TCG says of itself (x-query-jit), as -accel has it.
+
+    QEMU's words: `one-insn-per-tb: off`, `gen code size 0/67103744`.
+    """
     found: dict[str, Any] = {}
     for line in answer["human-readable-text"].splitlines():
         name, colon, text = line.partition(": ")
@@ -302,7 +305,7 @@ def _jit(answer: Any) -> dict[str, dict[str, Any]]:
         elif line.startswith("gen code size"):
             size = line.rpartition("/")[2].strip()
             # Guard pages are not in the figure, and tb-size counts MiB: round up to it.
-            found["gen code size"] = -(-int(size) // (1 << 20)) if size.isdigit() else size
+            found["tb-size"] = -(-int(size) // (1 << 20)) if size.isdigit() else size
     return {"": found}
 
 
