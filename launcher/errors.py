@@ -112,6 +112,11 @@ class InputErrors(InputError):
         )
         self.mistakes: Sequence[InputError] = tuple(found)
 
+    def __str__(self) -> str:
+        """Each mistake with its place: what a traceback in somebody's own program shows."""
+        lines = [f"{m.place}: {m.message}" if m.place else m.message for m in self.mistakes]
+        return lines[0] if len(lines) == 1 else "\n  ".join([f"{self.message}:", *lines])
+
     def as_json(self) -> dict[str, Any]:
         """The first mistake, and every mistake under `mistakes`."""
         return {**super().as_json(), "mistakes": [m.as_json() for m in self.mistakes]}

@@ -93,3 +93,9 @@ def test_mistakes_stand_in_file_order():
     assert [m.message for m in error.mistakes] == ["nowhere", "early", "late"]
     assert error.message == "3 mistakes"
     assert [m["message"] for m in error.as_json()["mistakes"]] == ["nowhere", "early", "late"]
+
+
+def test_a_traceback_shows_every_mistake_and_where_it_is():
+    one = InputError("one", place=Place("a.yaml", 2, 3))
+    assert str(InputErrors([one])) == "a.yaml:2:3: one"
+    assert str(InputErrors([InputError("none"), one])) == "2 mistakes:\n  none\n  a.yaml:2:3: one"
