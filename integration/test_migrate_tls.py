@@ -80,9 +80,7 @@ def test_an_encrypted_stream(guest, tmp_path, old, new):
     assert endpoints == ["client", "server"]
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), PAIRS if FULL else [("5.2", "7.2"), ("11.1", "10.0")], ids=str
-)
+@pytest.mark.parametrize(("old", "new"), PAIRS if FULL else [("10.0", "11.1")], ids=str)
 def test_certificates_there_and_back(guest, tmp_path, certificates, old, new):
     """Each end has been client and server; every channel of multifd is encrypted."""
     tls = encrypted(certificates)
@@ -229,7 +227,7 @@ def hosts():
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("7.2", "11.1"), *([("11.1", "7.2"), ("5.2", "10.0")] * FULL)], ids=str
+    ("old", "new"), [("11.1", "7.2"), *([("7.2", "11.1"), ("5.2", "10.0")] * FULL)], ids=str
 )
 async def test_between_two_networks(guest, tmp_path, hosts, old, new):
     """Neither end sees the other's loopback, and the launcher sees neither's network."""
