@@ -74,6 +74,29 @@ class Blocked:
 
 
 @record
+class Between:
+    """What two releases do to something that the source has, whatever is set of it.
+
+    `having` are values at the source and `unless` at the destination, as (name, value): the name
+    of a member, `machine.NAME`, or `TYPE.NAME` as `-global` writes it. With `running` it matters
+    only to a guest that runs while it is sent. `cures` are (end, text); `{id}` in a text is the
+    id of what the source has.
+    """
+
+    from_: Range
+    to: Range
+    machines: tuple[str, ...]
+    having: tuple[tuple[str, str], ...]
+    unless: tuple[tuple[str, str], ...]
+    running: bool
+    severity: str
+    words: tuple[str, ...]
+    then: str
+    cures: tuple[tuple[str, str], ...]
+    ref: str
+
+
+@record
 class Offer:
     """A feature of the kernel's tap that virtio-net shows to the guest.
 
@@ -111,7 +134,7 @@ class Layout:
 
 @record
 class Rules:
-    """Everything that migration.yaml says. Types may end in `*`.
+    """Everything that migration.yaml says. A star in a type stands for any text.
 
     `alike` has, for a device's type, those that load its state although they are another device.
     """
@@ -120,6 +143,7 @@ class Rules:
     harmless: dict[tuple[str, str], frozenset[str]]
     defaults: dict[tuple[str, str], dict[str, tuple[Default, ...]]]
     blocked: dict[tuple[str, str], tuple[Blocked, ...]]
+    between: dict[tuple[str, str], tuple[Between, ...]]
     stateless: frozenset[str]
     alike: dict[str, tuple[str, ...]]
     facts: dict[str, tuple[Fact, ...]]
@@ -141,10 +165,17 @@ def holds(knows: Range, version: Version | None) -> bool:
 
 
 def matching(tables: Iterable[tuple[str, str]], family: str, kind: str) -> list[str]:
-    """The types of `tables` that stand for `kind`: exact, then by prefix, then `*`."""
-    named = [name for of, name in tables if of == family]
-    fits = [n for n in named if n == kind or (n.endswith("*") and kind.startswith(n[:-1]))]
+    """The types of `tables` that stand for `kind`: exact, then the longest with a star, then `*`."""
+    fits = [name for of, name in tables if of == family and _stands_for(name, kind)]
     return sorted(fits, key=lambda n: (n != kind, -len(n)))
+
+
+def _stands_for(name: str, kind: str) -> bool:
+    """Whether a name is a type, or has a star for a part of it: `virtio-*-pci`."""
+    head, star, tail = name.partition("*")
+    if not star:
+        return name == kind
+    return kind.startswith(head) and kind[len(head) :].endswith(tail)
 
 
 def machine_release(name: str) -> Version | None:

@@ -22,11 +22,21 @@ _TYPE = "migration"
 class Pair:
     """Two ends and what is known beside them."""
 
-    def __init__(self, source: Side, destination: Side, know: Knowledge, via: str = "") -> None:
+    def __init__(
+        self,
+        source: Side,
+        destination: Side,
+        know: Knowledge,
+        via: str = "",
+        *,
+        still: bool = False,
+    ) -> None:
         self.source = source
         self.destination = destination
         self.know = know
         self.via = via
+        #: whether the guest is known to stand still while it is sent
+        self.still = still
 
     @property
     def partial(self) -> bool:

@@ -36,16 +36,8 @@ def seats(pair: Pair, side: Side) -> Seats:
 
 def _kind(pair: Pair, driver: str) -> str:
     table = pair.know.rules.seats
-    named = [("", name) for name in table]
-    exact = matching(named, "", driver)
-    if exact:
-        return table[exact[0]]
-    # `virtio-*-pci`: a star within, the longest first.
-    for name in sorted(table, key=len, reverse=True):
-        head, star, tail = name.partition("*")
-        if star and tail and driver.startswith(head) and driver.endswith(tail):
-            return table[name]
-    return ""
+    fits = matching([("", name) for name in table], "", driver)
+    return table[fits[0]] if fits else ""
 
 
 #: Kinds whose devices share a row of places.
