@@ -30,17 +30,17 @@ ENDS = ("source", "destination", "both")
 #: Families of migration.yaml that are no families of a plan's values.
 _MORE = ("smp", "memory", "cpu", "numa", "boot", "uuid")
 _BETWEEN = (
-    *("from", "to", "machine", "having", "unless", "guest", "severity", "words", "then"),
+    *("from", "to", "having", "unless", "guest", "severity", "words", "then"),
     *("cure", "ref"),
 )
 _RULE = (
     *("source", "destination", "from", "to", "with", "given", "severity", "words", "then"),
-    *("machine", "cure", "ref"),
+    *("machine", "smaller", "cure", "ref"),
 )
 
 _SECTIONS = (
     *("properties", "harmless", "defaults", "blocked", "between", "stateless", "alike"),
-    *("facts", "offers", "tcg", "machines", "seats", "instances", "transports"),
+    *("facts", "offers", "tcg", "machines", "seats", "roms", "instances", "transports"),
 )
 
 
@@ -65,6 +65,7 @@ def read_rules(tree: Mapping) -> Rules:
         layouts=dict(_layouts(reader, tree)),
         emulated=tuple(_emulated(reader, tree)),
         seats=dict(reader.pairs(tree, "seats")),
+        roms=dict(reader.pairs(tree, "roms")),
         instances={
             name: reader.range(body, "numbered")
             for name, body in reader.entries(tree.get("instances"), "instances")
@@ -137,6 +138,7 @@ def _rule(reader: Reader, body: Mapping) -> Rule:
         cures=_cures(reader, body),
         ref=reader.text(body, "ref") or "",
         machines=_words(reader, body, "machine"),
+        smaller=reader.choice(body, "smaller", ("destination",), "") == "destination",
     )
 
 
@@ -189,7 +191,6 @@ def _between(reader: Reader, tree: Mapping) -> dict[tuple[str, str], tuple[Betwe
         return Between(
             from_=reader.range(body, "from"),
             to=reader.range(body, "to"),
-            machines=_words(reader, body, "machine"),
             having=reader.pairs(body, "having"),
             unless=reader.pairs(body, "unless"),
             running=reader.choice(body, "guest", ("runs", "any"), "any") == "runs",

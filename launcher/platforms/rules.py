@@ -25,8 +25,9 @@ class Rule:
     `source` and `destination` are the values for which it holds (None: any); without either it
     holds for values that differ. `from_` and `to` are the releases of the two binaries. `agreed`
     are capabilities that both ends have, `machines` patterns of their machine types (empty: any).
-    With `given`, `on` and `off` stand for whether there is
-    a value at all. `cures` are (end, value) pairs, all of them needed.
+    With `given`, `on` and `off` stand for whether there is a value at all. With `smaller` both are
+    numbers, and the destination's is the smaller one. `cures` are (end, value) pairs, all of them
+    needed.
     """
 
     source: tuple[str, ...] | None
@@ -41,6 +42,7 @@ class Rule:
     cures: tuple[tuple[str, str], ...]
     ref: str
     machines: tuple[str, ...] = ()
+    smaller: bool = False
 
 
 @record
@@ -85,7 +87,6 @@ class Between:
 
     from_: Range
     to: Range
-    machines: tuple[str, ...]
     having: tuple[tuple[str, str], ...]
     unless: tuple[tuple[str, str], ...]
     running: bool
@@ -151,6 +152,7 @@ class Rules:
     layouts: dict[str, Layout]
     emulated: tuple[Emulated, ...]
     seats: dict[str, str]
+    roms: dict[str, str]
     instances: dict[str, Range]
     transports: dict[str, dict[str, tuple[Rule, ...]]]
 
@@ -165,7 +167,7 @@ def holds(knows: Range, version: Version | None) -> bool:
 
 
 def matching(tables: Iterable[tuple[str, str]], family: str, kind: str) -> list[str]:
-    """The types of `tables` that stand for `kind`: exact, then the longest with a star, then `*`."""
+    """The types of `tables` that stand for `kind`: exact, then the longest with a star."""
     fits = [name for of, name in tables if of == family and _stands_for(name, kind)]
     return sorted(fits, key=lambda n: (n != kind, -len(n)))
 

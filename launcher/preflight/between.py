@@ -50,8 +50,6 @@ def _holds(pair: Pair, rule: Between, entry: Entry, there: Entry | None) -> bool
         return False
     if rule.running and pair.still:
         return False
-    if rule.machines and not matching([("", m) for m in rule.machines], "", source.machine):
-        return False
     if any(_worth(pair, source, entry, name) != value for name, value in rule.having):
         return False
     return not any(_worth(pair, destination, there, name) == value for name, value in rule.unless)

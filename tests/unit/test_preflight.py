@@ -617,6 +617,64 @@ def test_files_that_postcopy_cannot_ask_for(release, kind, found):
     assert preflight(side(profile, "7.2"), side(profile, "7.2"), know(), still=True) == ()
 
 
+FORMS = (
+    "virtio-balloon-pci",
+    "virtio-balloon-pci-transitional",
+    "virtio-balloon-pci-non-transitional",
+)
+
+
+@pytest.mark.parametrize(
+    ("bridge", "more", "same"),
+    [
+        (None, {}, 1),
+        (None, {"disable-legacy": "off"}, 1),
+        (None, {"disable-legacy": "on"}, 2),
+        ("pcie-root-port", {}, 2),
+        ("pcie-root-port", {"disable-legacy": "off"}, 1),
+        ("pcie-pci-bridge", {}, 1),
+    ],
+)
+def test_two_spellings_of_one_virtio_device(bridge, more, same):
+    def one(driver: str, **members: str) -> Side:
+        behind = {"bus": "p", "addr": "01.0"} if bridge else {}
+        port = {"p": {"driver": bridge}} if bridge else {}
+        return side(devices(**port, d={"driver": driver, **behind, **members}))
+
+    either = one(FORMS[0], **more)
+    for number in (1, 2):
+        other = one(FORMS[number])
+        wanted = set() if number == same else {("device-type", "addr"), ("device-type", "driver")}
+        assert broken(either, other) <= wanted
+        assert broken(other, either) <= wanted
+        assert bool(broken(either, other)) is bool(broken(other, either)) is (number != same)
+    assert preflight(either, one(FORMS[same]), know()) == ()
+
+
+def test_an_option_rom_tells_two_spellings_apart():
+    def nic(suffix: str, **members: object) -> Side:
+        driver = f"virtio-net-pci{suffix}"
+        card = {"driver": driver, "netdev": "n", **members}
+        return side({**devices(d=card), "netdevs": {"n": {"type": "user"}}})
+
+    assert ("device-type", "driver") in broken(nic(""), nic("-transitional"))
+    bare = nic("", rombar=0), nic("-transitional", rombar=0)
+    assert broken(*bare) == broken(*bare[::-1]) == set()
+    assert broken(nic("", romfile=""), nic("-transitional", romfile="")) == set()
+    # An option ROM that is at the destination only is not missed.
+    assert broken(bare[0], nic("-transitional")) == set()
+
+
+def test_forms_of_one_spelling():
+    on, off = ({**BALLOON, "disable-legacy": state} for state in ("on", "off"))
+    assert broken(side(devices(d=on)), side(devices(d=off))) == {("property", "disable-legacy")}
+    assert preflight(side(devices(d=BALLOON)), side(devices(d=off)), know()) == ()
+    old = {**BALLOON, "disable-modern": "on"}
+    assert ("device-type", "driver") in broken(
+        side(devices(d=old)), side(devices(d={"driver": FORMS[1]}))
+    )
+
+
 def test_two_of_one_kind_that_changed_places():
     found = preflight(
         side(devices(a=BALLOON, b=BALLOON)), side(devices(b=BALLOON, a=BALLOON)), know()
@@ -913,6 +971,59 @@ def test_queues_that_virtio_mmio_offered():
     assert broken(side(with_acpi, "10.0"), kept) == set()
 
 
+def test_queues_that_follow_the_number_of_cpus():
+    def disk(cpus: int, release: str = "7.2", **members: object) -> Side:
+        card = {"driver": "virtio-blk-pci", **members}
+        return side({**q35(release), "smp": cpus, "devices": {"v": card}}, "10.0")
+
+    assert ("property", "num-queues") in broken(disk(2), disk(4))
+    assert broken(disk(4), disk(4, **{"num-queues": 4})) == set()
+    assert ("property", "num-queues") in broken(disk(4), disk(4, **{"num-queues": 2}))
+    # Older machine types have one, whatever the CPUs.
+    assert broken(disk(2, "5.1"), disk(4, "5.1")) == set()
+    plain = side({**q35(), "devices": {"v": {"driver": "virtio-blk-pci"}}}, "10.0")
+    assert broken(plain, disk(1)) == set()
+
+
+def test_queues_that_shrink():
+    def disk(release: str, size: object = None) -> Side:
+        members = {} if size is None else {"queue-size": size}
+        return side(devices(v={"driver": "virtio-blk-pci", **members}), release)
+
+    found = compare(disk("10.0", 1024), disk("11.1"))["property", "queue-size"]
+    assert (found.severity, found.destination) == ("breaks", "256")
+    assert texts(found) == ["devices.v.queue-size: 1024 at the destination"]
+    assert broken(disk("11.1", 128), disk("11.1")) == set()
+    assert broken(disk("11.1", 1024), disk("10.0")) == set()
+    # What is no number is not compared.
+    odd = entries_of_argv(["-device", "virtio-blk-pci,id=v,queue-size=some"])
+    odd_disk = replace(disk("11.1"), entries=tuple(odd))
+    assert ("property", "queue-size") not in broken(odd_disk, disk("11.1"))
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "code"),
+    [
+        ("3", "3", ""),
+        ("3", "5", ""),
+        ("3", None, "icount"),
+        (None, "3", ""),
+        ("auto", "3", "icount-auto"),
+        ("3", "auto", ""),
+    ],
+)
+def test_clocks_that_count(source, destination, code):
+    ends = [
+        side(q35(**({} if shift is None else {"extra-args": ["-icount", f"shift={shift}"]})))
+        for shift in (source, destination)
+    ]
+    found = breaks(preflight(*ends, know()))
+    assert [f.code for f in found] == ([code] if code else [])
+    for one in found:
+        assert texts(one) == [f"-icount shift={source} at the destination"]
+    assert broken(ends[0], replace(ends[1], partial=True)) == set()
+
+
 def test_pages_that_tcg_does_not_see():
     old, new = side(q35(), "7.2"), side(q35(), "11.1")
     found = compare(old, new)["releases", ""]
@@ -1165,7 +1276,7 @@ properties:
 harmless: {machine: {"*": {x: }}}
 defaults: {machine: {"*": {x: [{qemu: {from: "9.0"}}]}}}
 blocked: {device: {nvme: [{qemu: {until: "1.0"}}, plain], other: plain}, more: plain}
-between: {accel: {tcg: [{severity: risks, then: x, ref: y, guest: sleeps, odd: 1}, {then: z}, plain]}}
+between: {accel: {tcg: [{then: x, ref: y, guest: sleeps, odd: 1}, {then: z}, plain]}}
 stateless: {}
 alike: {a: b c}
 tcg: [plain, {features: [x], since: nine, models: [m], code: c}]
@@ -1173,6 +1284,7 @@ facts: {a: [{severity: risks, then: x, ref: y}, plain]}
 offers: {f: {code: x, since: nine}}
 machines: {pc: {ram: r, slot: x}}
 seats: {}
+roms: {}
 instances: {user: {numbered: plain}}
 transports: {}
 more: {}
@@ -1184,7 +1296,8 @@ more: {}
         "unknown key 'more'", "severity cannot be 'awful'", "there is no end 'nowhere'",
         "unknown key 'strange'", "an entry of a b must be a mapping",
         "the key 'words' is missing", "'nine' is not a release", "other must be a list",
-        "blocked more must be a mapping", "guest cannot be 'sleeps'", "unknown key 'odd'", "stateless must be a list", "numbered must be a mapping",
+        "guest cannot be 'sleeps'", "unknown key 'odd'", "blocked more must be a mapping",
+        "stateless must be a list", "numbered must be a mapping",
     ):  # fmt: skip
         assert any(words in one for one in told), (words, told)
     with pytest.raises(InputErrors):
