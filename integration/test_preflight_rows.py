@@ -133,7 +133,81 @@ def fails() -> list[Case]:
             devices(p={"driver": "pcie-root-port", "chassis": 1}), cure="words"),
         one("dimm-missing", "", dimm(),
             {"memory": {"size": "64MiB", "slots": 2, "maxmem": "1GiB"}}, cure="words"),
+        *_blocked(),
+        # What follows from the number of CPUs where nobody sets it.
+        one("queues-per-cpu", "num-queues", {"smp": 2, **virtio_disk()},
+            {"smp": 4, **virtio_disk()}),
+        one("queues-per-cpu-scsi", "num_queues", {"smp": 1, **controller()},
+            {"smp": 2, **controller()}, full=True),
+        one("queue-shrinks", "queue-size", virtio_disk(**{"queue-size": 1024}), virtio_disk(),
+            NEWEST),
+        one("queue-shrinks-net", "rx_queue_size", nic(device={"rx_queue_size": 1024}), nic(),
+            ("10.0", "11.1"), full=True),
+        one("icount", "shift", counted(3), {}, cure="words"),
+        one("icount-11.1", "shift", counted(3), {}, NEWEST, cure="words", full=True),
+        one("icount-adapts", "shift", counted("auto"), counted(3), cure="words", full=True),
+        one("nvme-back", "", nvme(), nvme(), ("11.1", "10.0"), cure="none"),
+        one("ipmi-back", "", ipmi(), ipmi(), ("11.1", "10.0"), cure="none"),
+        one("flash-here", "pflash0", flash(), {"machine": "pc-q35-7.2"}, cure="words",
+            base={"memory": "64MiB"}),
+        one("flash-there", "pflash0", {"machine": "pc-q35-7.2"}, flash(), cure="words",
+            base={"memory": "64MiB"}),
     ]  # fmt: skip
+
+
+def virtio_disk(**more: Any) -> Profile:
+    return {**NULL, **devices(v={"driver": "virtio-blk-pci", "drive": "d", **more})}
+
+
+def controller(**more: Any) -> Profile:
+    return devices(s={"driver": "virtio-scsi-pci", **more})
+
+
+def counted(shift: int | str) -> Profile:
+    return {"extra-args": ["-icount", f"shift={shift}"]}
+
+
+def nvme() -> Profile:
+    return {**NULL, **devices(n={"driver": "nvme", "drive": "d", "serial": "s"})}
+
+
+def ipmi() -> Profile:
+    bmc = {"driver": "ipmi-bmc-sim"}
+    return devices(b=bmc, k={"driver": "isa-ipmi-kcs", "bmc": "b"})
+
+
+def flash(node: str = "f") -> Profile:
+    """Firmware as a flash; 256 KiB, as large as the ROM that is there otherwise."""
+    content = {"driver": "null-co", "size": 256 << 10, "read-zeroes": True, "read-only": True}
+    return {
+        "machine": {"type": "pc-q35-7.2", "pflash0": node},
+        "blockdevs": {node: content},
+    }
+
+
+def _blocked() -> list[Case]:
+    """What needs something beside it to start."""
+    card = {"driver": "virtio-crypto-pci", "cryptodev": "c"}
+    shared = {"m": {"qom-type": "memory-backend-ram", "size": 1 << 20}}
+    made: dict[str, Profile] = {
+        "crypto": {"objects": {"c": {"qom-type": "cryptodev-backend-builtin"}}, **devices(c0=card)},
+        "usb-serial": {
+            "chardevs": {"c": {"backend": "null"}},
+            **devices(u={"driver": "qemu-xhci"}, k={"driver": "usb-serial", "chardev": "c"}),
+        },
+        "usb-audio": {
+            "audiodevs": {"a": {"driver": "none"}},
+            **devices(u={"driver": "qemu-xhci"}, k={"driver": "usb-audio", "audiodev": "a"}),
+        },
+        "ivshmem": {
+            "objects": shared,
+            **devices(i={"driver": "ivshmem-plain", "memdev": "m"}),
+        },
+    }
+    return [
+        one(name, "", more, more, NEWEST, cure="words", full=name == "usb-serial")
+        for name, more in made.items()
+    ]
 
 
 @pytest.mark.parametrize("case", chosen(fails()))
@@ -184,6 +258,15 @@ def succeeds() -> list[Fine]:
         fine("nic-extra-there", {}, nic()),
         fine("topology", {"smp": {"sockets": 2, "cores": 1, "threads": 1}},
              {"smp": {"sockets": 1, "cores": 2, "threads": 1}}),
+        fine("queues-per-cpu", {"smp": 2, **virtio_disk()},
+             {"smp": 2, **virtio_disk(**{"num-queues": 2})}, releases=("7.2", "11.1")),
+        fine("queue-grows", virtio_disk(), virtio_disk(**{"queue-size": 1024}), releases=NEWEST),
+        fine("queue-shrinks", virtio_disk(**{"queue-size": 1024}), virtio_disk()),
+        fine("icount-shift", counted(3), counted(5), releases=("7.2", "11.1")),
+        fine("icount-there", {}, counted(3)),
+        fine("nvme", nvme(), nvme(), releases=NEWEST),
+        fine("ipmi", ipmi(), ipmi(), releases=("7.2", "11.1")),
+        fine("flash-node", flash(), flash("other"), base={"memory": "64MiB"}),
         fine("balloon-reporting", devices(b={"driver": BALLOON, "free-page-reporting": "on"}),
              devices(b={"driver": BALLOON})),
         *(fine(f"clean-tls-{a}-{b}-{off}", *tls(a == off, b == off), releases=(a, b))

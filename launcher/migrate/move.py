@@ -205,7 +205,7 @@ class Move:
         self.before = await self.destination.verify()
         self._refuse_mismatch(self.before, "before the stream was loaded", force)
         self.lap("verified")
-        self.findings = await _compare(self.source, self.destination, self._via())
+        self.findings = await self._compare()
         self.lap("preflight")
         wrong = breaks(self.findings)
         if wrong and not force:
@@ -342,6 +342,14 @@ class Move:
             evidence={"qemu_stderr": words, **error.evidence},
         )
 
+    async def _compare(self) -> tuple[Finding, ...]:
+        """What the preflight finds, of both ends as they are now."""
+        from launcher.data import load_rules
+        from launcher.ends import end_of
+
+        ends = (await end_of(self.source), await end_of(self.destination))
+        return preflight(*ends, load_rules(), self._via(), still=not self._ran)
+
     def _lost(self) -> str:
         """Where the guest is when it was not seen to run."""
         if self.committed:
@@ -350,14 +358,6 @@ class Move:
         if self.source.process.poll() is not None:
             return "the source has ended, and the guest with it"
         return "the source was not seen to go on; it may not answer"
-
-
-async def _compare(source: Machine, destination: Machine, via: str) -> tuple[Finding, ...]:
-    """What the preflight finds, of both ends as they are now."""
-    from launcher.data import load_rules
-    from launcher.ends import end_of
-
-    return preflight(await end_of(source), await end_of(destination), load_rules(), via)
 
 
 def _cure(finding: Finding) -> str:

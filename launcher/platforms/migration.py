@@ -7,6 +7,7 @@ from launcher.nodes import Mapping, Scalar
 from launcher.platforms.catalogue import FAMILIES
 from launcher.platforms.reader import Reader
 from launcher.platforms.rules import (
+    Between,
     Blocked,
     Default,
     Emulated,
@@ -28,14 +29,18 @@ SEVERITIES = ("breaks", "risks", "harmless")
 ENDS = ("source", "destination", "both")
 #: Families of migration.yaml that are no families of a plan's values.
 _MORE = ("smp", "memory", "cpu", "numa", "boot", "uuid")
+_BETWEEN = (
+    *("from", "to", "having", "unless", "guest", "severity", "words", "then"),
+    *("cure", "ref"),
+)
 _RULE = (
     *("source", "destination", "from", "to", "with", "given", "severity", "words", "then"),
-    *("machine", "cure", "ref"),
+    *("machine", "smaller", "cure", "ref"),
 )
 
 _SECTIONS = (
-    *("properties", "harmless", "defaults", "blocked", "stateless", "alike", "facts", "offers"),
-    *("tcg", "machines", "seats", "instances", "transports"),
+    *("properties", "harmless", "defaults", "blocked", "between", "stateless", "alike"),
+    *("facts", "offers", "tcg", "machines", "seats", "roms", "instances", "transports"),
 )
 
 
@@ -52,6 +57,7 @@ def read_rules(tree: Mapping) -> Rules:
         harmless={k: frozenset(body.items) for k, body in _typed(reader, tree, "harmless")},
         defaults={k: _defaults(reader, body) for k, body in _typed(reader, tree, "defaults")},
         blocked=_blocked(reader, tree),
+        between=_between(reader, tree),
         stateless=frozenset(_words(reader, tree, "stateless")),
         alike={name: tuple(text.split()) for name, text in reader.pairs(tree, "alike")},
         facts=_facts(reader, tree),
@@ -59,6 +65,7 @@ def read_rules(tree: Mapping) -> Rules:
         layouts=dict(_layouts(reader, tree)),
         emulated=tuple(_emulated(reader, tree)),
         seats=dict(reader.pairs(tree, "seats")),
+        roms=dict(reader.pairs(tree, "roms")),
         instances={
             name: reader.range(body, "numbered")
             for name, body in reader.entries(tree.get("instances"), "instances")
@@ -118,10 +125,6 @@ def _values(reader: Reader, body: Mapping, key: str) -> tuple[str, ...] | None:
 
 def _rule(reader: Reader, body: Mapping) -> Rule:
     reader.keys(body, _RULE, ("severity", "then", "ref"))
-    cures = reader.pairs(body, "cure")
-    for end, _ in cures:
-        if end not in ENDS:
-            reader.wrong(body.items["cure"].place, f"there is no end {end!r}", " | ".join(ENDS))
     return Rule(
         source=_values(reader, body, "source"),
         destination=_values(reader, body, "destination"),
@@ -132,10 +135,19 @@ def _rule(reader: Reader, body: Mapping) -> Rule:
         severity=reader.choice(body, "severity", SEVERITIES, "risks"),
         words=_words(reader, body, "words"),
         then=reader.text(body, "then") or "",
-        cures=cures,
+        cures=_cures(reader, body),
         ref=reader.text(body, "ref") or "",
         machines=_words(reader, body, "machine"),
+        smaller=reader.choice(body, "smaller", ("destination",), "") == "destination",
     )
+
+
+def _cures(reader: Reader, body: Mapping) -> tuple[tuple[str, str], ...]:
+    cures = reader.pairs(body, "cure")
+    for end, _ in cures:
+        if end not in ENDS:
+            reader.wrong(body.items["cure"].place, f"there is no end {end!r}", " | ".join(ENDS))
+    return cures
 
 
 def _defaults(reader: Reader, body: Mapping) -> dict[str, tuple[Default, ...]]:
@@ -151,19 +163,45 @@ def _defaults(reader: Reader, body: Mapping) -> dict[str, tuple[Default, ...]]:
     return found
 
 
-def _blocked(reader: Reader, tree: Mapping) -> dict[tuple[str, str], tuple[Blocked, ...]]:
-    outer = reader.mapping(tree.get("blocked"), "blocked")
-    found: dict[tuple[str, str], tuple[Blocked, ...]] = {}
+def _listed(
+    reader: Reader, tree: Mapping, section: str
+) -> Iterator[tuple[tuple[str, str], tuple[Mapping, ...]]]:
+    """((family, type), entries) of a section of lists; `a b` as a type stands for both."""
+    outer = reader.mapping(tree.get(section), section)
     for family, node in outer.items.items() if outer else ():
-        types = reader.mapping(node, f"blocked {family}")
+        types = reader.mapping(node, f"{section} {family}")
         for names, entries in types.items.items() if types else ():
-            made = []
-            for body in _mappings(reader, entries, names):
-                reader.keys(body, ("qemu", "machine", "words", "ref"), ("words", "ref"))
-                words, ref = reader.text(body, "words") or "", reader.text(body, "ref") or ""
-                made.append(Blocked(reader.range(body), reader.range(body, "machine"), words, ref))
-            found |= {(family, one): tuple(made) for one in names.split()}
-    return found
+            bodies = tuple(_mappings(reader, entries, names))
+            for one in names.split():
+                yield (family, one), bodies
+
+
+def _blocked(reader: Reader, tree: Mapping) -> dict[tuple[str, str], tuple[Blocked, ...]]:
+    def one(body: Mapping) -> Blocked:
+        reader.keys(body, ("qemu", "machine", "words", "ref"), ("words", "ref"))
+        words, ref = reader.text(body, "words") or "", reader.text(body, "ref") or ""
+        return Blocked(reader.range(body), reader.range(body, "machine"), words, ref)
+
+    return {key: tuple(map(one, bodies)) for key, bodies in _listed(reader, tree, "blocked")}
+
+
+def _between(reader: Reader, tree: Mapping) -> dict[tuple[str, str], tuple[Between, ...]]:
+    def one(body: Mapping) -> Between:
+        reader.keys(body, _BETWEEN, ("severity", "then", "ref"))
+        return Between(
+            from_=reader.range(body, "from"),
+            to=reader.range(body, "to"),
+            having=reader.pairs(body, "having"),
+            unless=reader.pairs(body, "unless"),
+            running=reader.choice(body, "guest", ("runs", "any"), "any") == "runs",
+            severity=reader.choice(body, "severity", SEVERITIES, "risks"),
+            words=_words(reader, body, "words"),
+            then=reader.text(body, "then") or "",
+            cures=_cures(reader, body),
+            ref=reader.text(body, "ref") or "",
+        )
+
+    return {key: tuple(map(one, bodies)) for key, bodies in _listed(reader, tree, "between")}
 
 
 def _facts(reader: Reader, tree: Mapping) -> dict[str, tuple[Fact, ...]]:

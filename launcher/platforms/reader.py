@@ -107,7 +107,7 @@ class Reader:
             return ALWAYS
         self.keys(inner, ("from", "until"))
         found = Range(self.version(inner, "from"), self.version(inner, "until"))
-        if found.from_ and found.until and found.until < found.from_:
+        if found.backwards:
             self.wrong(inner.place, f"{key} ends before it begins")
         return found
 

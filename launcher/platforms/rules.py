@@ -25,8 +25,9 @@ class Rule:
     `source` and `destination` are the values for which it holds (None: any); without either it
     holds for values that differ. `from_` and `to` are the releases of the two binaries. `agreed`
     are capabilities that both ends have, `machines` patterns of their machine types (empty: any).
-    With `given`, `on` and `off` stand for whether there is
-    a value at all. `cures` are (end, value) pairs, all of them needed.
+    With `given`, `on` and `off` stand for whether there is a value at all. With `smaller` both are
+    numbers, and the destination's is the smaller one. `cures` are (end, value) pairs, all of them
+    needed.
     """
 
     source: tuple[str, ...] | None
@@ -41,6 +42,7 @@ class Rule:
     cures: tuple[tuple[str, str], ...]
     ref: str
     machines: tuple[str, ...] = ()
+    smaller: bool = False
 
 
 @record
@@ -70,6 +72,28 @@ class Blocked:
     knows: Range
     machine: Range
     words: str
+    ref: str
+
+
+@record
+class Between:
+    """What two releases do to something that the source has, whatever is set of it.
+
+    `having` are values at the source and `unless` at the destination, as (name, value): the name
+    of a member, `machine.NAME`, or `TYPE.NAME` as `-global` writes it. With `running` it matters
+    only to a guest that runs while it is sent. `cures` are (end, text); `{id}` in a text is the
+    id of what the source has.
+    """
+
+    from_: Range
+    to: Range
+    having: tuple[tuple[str, str], ...]
+    unless: tuple[tuple[str, str], ...]
+    running: bool
+    severity: str
+    words: tuple[str, ...]
+    then: str
+    cures: tuple[tuple[str, str], ...]
     ref: str
 
 
@@ -111,7 +135,7 @@ class Layout:
 
 @record
 class Rules:
-    """Everything that migration.yaml says. Types may end in `*`.
+    """Everything that migration.yaml says. A star in a type stands for any text.
 
     `alike` has, for a device's type, those that load its state although they are another device.
     """
@@ -120,6 +144,7 @@ class Rules:
     harmless: dict[tuple[str, str], frozenset[str]]
     defaults: dict[tuple[str, str], dict[str, tuple[Default, ...]]]
     blocked: dict[tuple[str, str], tuple[Blocked, ...]]
+    between: dict[tuple[str, str], tuple[Between, ...]]
     stateless: frozenset[str]
     alike: dict[str, tuple[str, ...]]
     facts: dict[str, tuple[Fact, ...]]
@@ -127,6 +152,7 @@ class Rules:
     layouts: dict[str, Layout]
     emulated: tuple[Emulated, ...]
     seats: dict[str, str]
+    roms: dict[str, str]
     instances: dict[str, Range]
     transports: dict[str, dict[str, tuple[Rule, ...]]]
 
@@ -141,10 +167,17 @@ def holds(knows: Range, version: Version | None) -> bool:
 
 
 def matching(tables: Iterable[tuple[str, str]], family: str, kind: str) -> list[str]:
-    """The types of `tables` that stand for `kind`: exact, then by prefix, then `*`."""
-    named = [name for of, name in tables if of == family]
-    fits = [n for n in named if n == kind or (n.endswith("*") and kind.startswith(n[:-1]))]
+    """The types of `tables` that stand for `kind`: exact, then the longest with a star."""
+    fits = [name for of, name in tables if of == family and _stands_for(name, kind)]
     return sorted(fits, key=lambda n: (n != kind, -len(n)))
+
+
+def _stands_for(name: str, kind: str) -> bool:
+    """Whether a name is a type, or has a star for a part of it: `virtio-*-pci`."""
+    head, star, tail = name.partition("*")
+    if not star:
+        return name == kind
+    return kind.startswith(head) and kind[len(head) :].endswith(tail)
 
 
 def machine_release(name: str) -> Version | None:

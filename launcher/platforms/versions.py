@@ -84,18 +84,34 @@ def release_numbers(name: str) -> tuple[int, ...]:
     return tuple(int(n) if n.isdecimal() else -1 for n in name.rpartition("-")[2].split("."))
 
 
+def _as_far(version: Version, bound: Version) -> tuple[int, ...]:
+    """A version's numbers, as many as a bound has."""
+    return version.numbers[: len(bound.numbers)]
+
+
 @record
 class Range:
-    """Releases from `from_` to `until`, both included and compared by series; None is open."""
+    """Releases from `from_` to `until`, both included; None is open.
+
+    A bound of two numbers stands for the whole series, a bound of three for one stable update:
+    10.0.13 is within `from 10.0.13 until 10.0`, and 10.0.2 is not.
+    """
 
     from_: Version | None = None
     until: Version | None = None
 
     def contains(self, version: Version) -> bool:
         """Whether a binary of `version` is in the range: 7.2.22 is within until 7.2."""
-        if self.from_ is not None and version.series < self.from_.series:
+        if self.from_ is not None and _as_far(version, self.from_) < self.from_.numbers:
             return False
-        return self.until is None or version.series <= self.until.series
+        return self.until is None or _as_far(version, self.until) <= self.until.numbers
+
+    @property
+    def backwards(self) -> bool:
+        """Whether it ends before it begins."""
+        if self.from_ is None or self.until is None:
+            return False
+        return _as_far(self.from_, self.until) > self.until.numbers
 
     def __str__(self) -> str:
         if self.from_ is None:

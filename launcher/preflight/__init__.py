@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from launcher.preflight.agree import Pair, settings_findings
+from launcher.preflight.between import between_findings
 from launcher.preflight.cures import settled
 from launcher.preflight.findings import (
     SEVERITIES,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def preflight(
-    source: Side, destination: Side, know: Knowledge, via: str = ""
+    source: Side, destination: Side, know: Knowledge, via: str = "", *, still: bool = False
 ) -> tuple[Finding, ...]:
     """What differs between two ends and matters to a migration, the worst first.
 
@@ -40,13 +41,15 @@ def preflight(
         destination: the end that is to take it. What breaks in one direction may not in the other.
         know: the change files and migration.yaml.
         via: `unix`, `tcp`, `file`, `fd` or `exec`; empty when it is not known.
+        still: whether the guest is known to stand still while it is sent.
     """
-    pair = Pair(source, destination, know, via)
+    pair = Pair(source, destination, know, via, still=still)
     if not source.machine and not destination.machine and not source.entries:
         return worst_first(host_findings(pair))
     if source.trouble or destination.trouble:
         return worst_first(trouble_findings(pair))
     found = [*identity_findings(pair), *settings_findings(pair), *obstacle_findings(pair)]
+    found += between_findings(pair)
     if source.machine and source.machine == destination.machine:
         devices = [*device_findings(pair), *network_findings(pair)]
         blocks = [*memory_findings(pair)]

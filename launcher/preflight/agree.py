@@ -22,11 +22,21 @@ _TYPE = "migration"
 class Pair:
     """Two ends and what is known beside them."""
 
-    def __init__(self, source: Side, destination: Side, know: Knowledge, via: str = "") -> None:
+    def __init__(
+        self,
+        source: Side,
+        destination: Side,
+        know: Knowledge,
+        via: str = "",
+        *,
+        still: bool = False,
+    ) -> None:
         self.source = source
         self.destination = destination
         self.know = know
         self.via = via
+        #: whether the guest is known to stand still while it is sent
+        self.still = still
 
     @property
     def partial(self) -> bool:
@@ -189,10 +199,17 @@ def _fits(pair: Pair, rule: Rule, values: tuple[str | None, str | None]) -> bool
         return False
     if rule.machines and not matching([("", m) for m in rule.machines], "", pair.source.machine):
         return False
+    if rule.smaller:
+        return _number(destination) < _number(source)
     if rule.source is None and rule.destination is None:
         return values[0] != values[1]
     fits = rule.source is None or source in rule.source
     return fits and (rule.destination is None or destination in rule.destination)
+
+
+def _number(text: str | None) -> int:
+    """A member as a number; what is none is not compared."""
+    return int(text) if text is not None and text.isdecimal() else 0
 
 
 def _finding(
@@ -204,7 +221,7 @@ def _finding(
     words, severity = rule.words or ("",), rule.severity
     code = "setting" if subject[0] in _FAMILIES else "property"
     message = f"{said(subject)} {_values(values)}: {rule.then}"
-    differ_only = rule.source is None and rule.destination is None
+    differ_only = rule.source is None and rule.destination is None and not rule.smaller
     if severity == "breaks" and None in values and differ_only:
         severity, message = "risks", f"{message}, unless that is what it is by default"
     cures: tuple[Cure, ...] = ()

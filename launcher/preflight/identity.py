@@ -31,6 +31,7 @@ def identity_findings(pair: Pair) -> Iterator[Finding]:
     memory = (pair.source.one("memory"), pair.destination.one("memory"))
     yield from members_findings(pair, *memory, names=("slots", "maxmem"))
     yield from _uuid(pair)
+    yield from _icount(pair)
     if pair.source.accel and pair.destination.accel and pair.source.accel != pair.destination.accel:
         values = (pair.source.accel, pair.destination.accel)
         yield from judge(pair, ("accel", "accel", "accel", "accel"), values)
@@ -173,6 +174,24 @@ def _gone(pair: Pair, here: Entry, code: str) -> list[str]:
         usual = "on" if matching([("", model) for model in one.models], "", here.type) else "off"
         found += [name for name in one.features if here.members.get(name, usual) == "on"]
     return found
+
+
+def _icount(pair: Pair) -> Iterator[Finding]:
+    """A clock that counts instructions has state of its own, and one that adapts has more."""
+    shifts = [
+        s.one("icount").members.get("shift") if s.of("icount") else None
+        for s in (pair.source, pair.destination)
+    ]
+    subject = ("icount", "icount", "icount", "shift")
+    values = (shifts[0], shifts[1])
+    if shifts[0] is None or pair.partial:
+        return
+    code = "icount" if shifts[1] is None else "icount-auto"
+    if shifts[1] is None or (shifts[0] == "auto" != shifts[1]):
+        what = f"the source has -icount shift={shifts[0]}, and the destination "
+        what += "has none" if shifts[1] is None else f"shift={shifts[1]}"
+        cures = (Cure("destination", f"-icount shift={shifts[0]} at the destination", *subject),)
+        yield pair.finding(code, what, values, subject=subject, cures=cures)
 
 
 def _uuid(pair: Pair) -> Iterator[Finding]:

@@ -122,6 +122,8 @@ def _entries(name: str, text: str) -> Iterator[Entry]:
         yield Entry("boot", "boot", "boot", {_BOOT[name]: text})
     elif name == "serial" and text != "none":
         yield Entry("device", "isa-serial", "", {"chardev": text})
+    elif name == "icount":
+        yield Entry("icount", "icount", "icount", parse_keyval(text, "shift"))
     elif name == "uuid":
         yield Entry("uuid", "uuid", "uuid", {"uuid": text})
     elif name == "global":

@@ -10,6 +10,7 @@ from launcher.platforms.rules import matching
 from launcher.preflight.agree import members_findings
 from launcher.preflight.cures import property_cure
 from launcher.preflight.findings import Cure, Finding
+from launcher.preflight.forms import form, formless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,16 +37,8 @@ def seats(pair: Pair, side: Side) -> Seats:
 
 def _kind(pair: Pair, driver: str) -> str:
     table = pair.know.rules.seats
-    named = [("", name) for name in table]
-    exact = matching(named, "", driver)
-    if exact:
-        return table[exact[0]]
-    # `virtio-*-pci`: a star within, the longest first.
-    for name in sorted(table, key=len, reverse=True):
-        head, star, tail = name.partition("*")
-        if star and tail and driver.startswith(head) and driver.endswith(tail):
-            return table[name]
-    return ""
+    fits = matching([("", name) for name in table], "", driver)
+    return table[fits[0]] if fits else ""
 
 
 #: Kinds whose devices share a row of places.
@@ -120,19 +113,25 @@ def device_findings(pair: Pair) -> Iterator[Finding]:
         there = destination.get(place)
         if there is None:
             yield _missing(pair, place, here, source, destination)
-        elif _class(here.type) != _class(there.type):
-            yield _other(pair, place, here, there)
-        else:
+        elif form(here, place, source) == form(there, place, destination) and not (
+            here.type != there.type and _has_rom(pair, here)
+        ):
+            yield from members_findings(pair, formless(here), formless(there))
+        elif here.type == there.type:
             yield from members_findings(pair, here, there)
+        else:
+            yield _other(pair, place, here, there)
     for place, there in destination.items():
         if place not in source:
             yield _extra(pair, place, there)
     yield from _ids(pair, source, destination)
 
 
-def _class(driver: str) -> str:
-    """`virtio-net-pci` and its non-transitional form are told apart by their PCI ids."""
-    return driver
+def _has_rom(pair: Pair, device: Entry) -> bool:
+    """Whether a device has an option ROM: its RAM block is called by the device's type."""
+    usual = matching([("", name) for name in pair.know.rules.roms], "", device.type)
+    file = device.members.get("romfile", pair.know.rules.roms[usual[0]] if usual else "")
+    return file != "" and device.members.get("rombar", "1") != "0"
 
 
 def _missing(pair: Pair, place: str, here: Entry, source: Seats, destination: Seats) -> Finding:

@@ -47,6 +47,8 @@ def member(know: Knowledge, side: Side, entry: Entry, name: str) -> str | None:
     if side.compat is not None and (entry.type, name) in side.compat:
         return as_words(side.compat[entry.type, name])
     known = _default(know, side, entry.family, entry.type, name)
+    if known == "{cpus}":
+        return side.one("smp").members.get("cpus", "1")
     if known is None and side.defaults is not None:
         return side.defaults.get((entry.type, name))
     return known
@@ -80,7 +82,8 @@ def is_harmless(know: Knowledge, family: str, kind: str, name: str) -> bool:
 
     What is so of all types may not be so of one of them: then that one has a rule.
     """
-    if name in know.rules.properties.get((family, kind), ()):
+    rules = know.rules.properties
+    if any(name in rules[family, t] for t in matching(rules, family, kind) if t != "*"):
         return False
     tables = know.rules.harmless
     return any(name in tables[family, type_] for type_ in matching(tables, family, kind))

@@ -262,6 +262,23 @@ def test_ranges_hold_both_ends_by_series() -> None:
         False,
     ]
     assert Range().contains(v("1.0"))
+    update = Range(v("10.0.13"), v("10.0"))
+    assert [
+        update.contains(v(t)) for t in ("9.2.4", "10.0", "10.0.2", "10.0.13", "10.0.40", "10.1")
+    ] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert Range(None, v("10.0.12")).contains(v("10.0.2"))
+    assert not Range(None, v("10.0.12")).contains(v("10.0.13"))
+    assert not update.backwards
+    assert Range(v("10.0.13"), v("9.2")).backwards
+    assert Range(v("10.0.13"), v("10.0.12")).backwards
+    assert not Range(v("10.0")).backwards
     assert str(closed) == "from 7.0 until 7.2"
     assert str(Range(v("7.0"))) == "from 7.0"
     assert str(Range(None, v("7.2"))) == "until 7.2"

@@ -99,7 +99,8 @@ def test_a_message_that_the_destination_does_not_know():
 def test_a_versioned_machine_type_keeps_the_stream_as_it_was():
     for a, b in (("7.2", "11.1"), ("11.1", "7.2"), ("11.1", "5.2")):
         release = "5.2" if "5.2" in (a, b) else "7.2"
-        assert preflight(side(q35(release), a), side(q35(release), b), know()) == ()
+        ends = side(q35(release), a), side(q35(release), b)
+        assert preflight(*ends, know(), still=True) == ()
 
 
 @pytest.mark.parametrize(
@@ -613,7 +614,65 @@ def test_files_that_postcopy_cannot_ask_for(release, kind, found):
     assert [(f.code, f.severity) for f in told] == ([found] if found else [])
     if kind and told:
         assert "on ext4" in told[0].message
-    assert preflight(side(profile, "7.2"), side(profile, "7.2"), know()) == ()
+    assert preflight(side(profile, "7.2"), side(profile, "7.2"), know(), still=True) == ()
+
+
+FORMS = (
+    "virtio-balloon-pci",
+    "virtio-balloon-pci-transitional",
+    "virtio-balloon-pci-non-transitional",
+)
+
+
+@pytest.mark.parametrize(
+    ("bridge", "more", "same"),
+    [
+        (None, {}, 1),
+        (None, {"disable-legacy": "off"}, 1),
+        (None, {"disable-legacy": "on"}, 2),
+        ("pcie-root-port", {}, 2),
+        ("pcie-root-port", {"disable-legacy": "off"}, 1),
+        ("pcie-pci-bridge", {}, 1),
+    ],
+)
+def test_two_spellings_of_one_virtio_device(bridge, more, same):
+    def one(driver: str, **members: str) -> Side:
+        behind = {"bus": "p", "addr": "01.0"} if bridge else {}
+        port = {"p": {"driver": bridge}} if bridge else {}
+        return side(devices(**port, d={"driver": driver, **behind, **members}))
+
+    either = one(FORMS[0], **more)
+    for number in (1, 2):
+        other = one(FORMS[number])
+        wanted = set() if number == same else {("device-type", "addr"), ("device-type", "driver")}
+        assert broken(either, other) <= wanted
+        assert broken(other, either) <= wanted
+        assert bool(broken(either, other)) is bool(broken(other, either)) is (number != same)
+    assert preflight(either, one(FORMS[same]), know()) == ()
+
+
+def test_an_option_rom_tells_two_spellings_apart():
+    def nic(suffix: str, **members: object) -> Side:
+        driver = f"virtio-net-pci{suffix}"
+        card = {"driver": driver, "netdev": "n", **members}
+        return side({**devices(d=card), "netdevs": {"n": {"type": "user"}}})
+
+    assert ("device-type", "driver") in broken(nic(""), nic("-transitional"))
+    bare = nic("", rombar=0), nic("-transitional", rombar=0)
+    assert broken(*bare) == broken(*bare[::-1]) == set()
+    assert broken(nic("", romfile=""), nic("-transitional", romfile="")) == set()
+    # An option ROM that is at the destination only is not missed.
+    assert broken(bare[0], nic("-transitional")) == set()
+
+
+def test_forms_of_one_spelling():
+    on, off = ({**BALLOON, "disable-legacy": state} for state in ("on", "off"))
+    assert broken(side(devices(d=on)), side(devices(d=off))) == {("property", "disable-legacy")}
+    assert preflight(side(devices(d=BALLOON)), side(devices(d=off)), know()) == ()
+    old = {**BALLOON, "disable-modern": "on"}
+    assert ("device-type", "driver") in broken(
+        side(devices(d=old)), side(devices(d={"driver": FORMS[1]}))
+    )
 
 
 def test_two_of_one_kind_that_changed_places():
@@ -835,6 +894,147 @@ def test_what_cannot_be_migrated_at_all():
     assert texts(compare(*nvme)["blocked", ""]) == ["leave out nvme n"]
 
 
+# -- what two releases do -------------------------------------------------------------------------
+
+
+def at(profile: dict, binary: str, release: str = "10.0") -> Side:
+    """An end as of a recorded release, whose binary is another update of it."""
+    return replace(side(profile, release), name=f"QEMU {binary}", version=parse_version(binary))
+
+
+QUEUED = {"objects": {"o": {"qom-type": "rng-builtin"}}, **devices(r={**RNG, "rng": "o"})}
+
+
+@pytest.mark.parametrize(
+    ("update", "destination", "breaking"),
+    [
+        ("10.0.2", "11.1", False),
+        ("10.0.12", "11.1", False),
+        ("10.0.13", "11.1", True),
+        ("10.0.14", "11.1", True),
+        ("10.0.13", "10.0", False),
+        ("10.0.13", "7.2", False),
+        ("10.1", "11.1", False),
+    ],
+)
+def test_a_stable_update_whose_queues_are_too_large(update, destination, breaking):
+    profile = q35("7.2") | QUEUED
+    found = preflight(at(profile, update), side(profile, destination), know())
+    assert [f.code for f in breaks(found)] == (["releases"] if breaking else [])
+    for one in breaks(found):
+        assert (one.source, one.destination) == (f"QEMU {update}", "QEMU 11.1.3")
+        assert ["reset the guest there" in text for text in texts(one)] == [True]
+        assert explain([one], "qemu-system-x86_64: VQ 0 vring.num 1024 exceeds allocated max 8")
+    assert broken(at(q35("7.2"), update), side(q35("7.2"), destination)) == set()
+    assert broken(side(profile, destination), at(profile, update)) == set()
+
+
+@pytest.mark.parametrize(
+    ("driver", "name"), [("virtio-blk-pci", "queue-size"), ("virtio-scsi-pci", "virtqueue_size")]
+)
+def test_queues_that_can_be_made_as_large(driver, name):
+    plain, large = (devices(d={"driver": driver, **m}) for m in ({}, {name: 1024}))
+    source = at(plain, "10.0.13")
+    found = compare(source, side(plain, "11.1"))["releases", ""]
+    assert texts(found) == [f"devices.d.{name}: 1024 at the destination"]
+    assert broken(source, side(large, "11.1")) == set()
+    # A report does not tell places, so there devices are known by their ids.
+    assert broken(source, replace(side(large, "11.1"), partial=True)) == set()
+    nothing = replace(side(q35(), "11.1"), partial=True)
+    assert broken(source, nothing) == {("releases", "")}
+
+
+def test_queues_that_virtio_mmio_offered():
+    rng = {"objects": QUEUED["objects"], **devices(r={"driver": "virtio-rng-device", "rng": "o"})}
+    wide = {"extra-args": ["-global", "virtio-mmio.x-override-queue-size=1024"]}
+    bare = {"memory": "64MiB", "objects": rng["objects"], "devices": rng["devices"]}
+    with_acpi, without = (
+        {"machine": {"type": "microvm", "acpi": acpi}, **bare} for acpi in ("on", "off")
+    )
+    found = compare(side(with_acpi, "10.0"), side(with_acpi, "11.1"))["releases", ""]
+    assert found.severity == "breaks"
+    assert "-global, virtio-mmio.x-override-queue-size=1024" in texts(found)[0]
+    # Nobody says acpi: it is on.
+    silent = {"machine": "microvm", **bare}
+    assert ("releases", "") in broken(side(silent, "10.0"), side(silent, "11.1"))
+    assert broken(side(with_acpi, "10.0"), side(with_acpi | wide, "11.1")) == set()
+    assert broken(side(with_acpi, "11.1"), side(with_acpi, "10.0")) == set()
+    assert broken(side(with_acpi, "11.1"), side(with_acpi, "11.1")) == set()
+    # A guest that came from an older release needs it again at the next destination.
+    assert broken(side(with_acpi | wide, "11.1"), side(with_acpi, "11.1")) == {("releases", "")}
+    # A guest that is not told of its devices may not use them.
+    found = compare(side(without, "10.0"), side(without, "11.1"))["releases", ""]
+    assert found.severity == "risks"
+    # Machine types with versions hold it still.
+    compat = {("virtio-mmio", "x-override-queue-size"): "1024"}
+    kept = replace(side(with_acpi, "11.1"), compat=compat)
+    assert broken(side(with_acpi, "10.0"), kept) == set()
+
+
+def test_queues_that_follow_the_number_of_cpus():
+    def disk(cpus: int, release: str = "7.2", **members: object) -> Side:
+        card = {"driver": "virtio-blk-pci", **members}
+        return side({**q35(release), "smp": cpus, "devices": {"v": card}}, "10.0")
+
+    assert ("property", "num-queues") in broken(disk(2), disk(4))
+    assert broken(disk(4), disk(4, **{"num-queues": 4})) == set()
+    assert ("property", "num-queues") in broken(disk(4), disk(4, **{"num-queues": 2}))
+    # Older machine types have one, whatever the CPUs.
+    assert broken(disk(2, "5.1"), disk(4, "5.1")) == set()
+    plain = side({**q35(), "devices": {"v": {"driver": "virtio-blk-pci"}}}, "10.0")
+    assert broken(plain, disk(1)) == set()
+
+
+def test_queues_that_shrink():
+    def disk(release: str, size: object = None) -> Side:
+        members = {} if size is None else {"queue-size": size}
+        return side(devices(v={"driver": "virtio-blk-pci", **members}), release)
+
+    found = compare(disk("10.0", 1024), disk("11.1"))["property", "queue-size"]
+    assert (found.severity, found.destination) == ("breaks", "256")
+    assert texts(found) == ["devices.v.queue-size: 1024 at the destination"]
+    assert broken(disk("11.1", 128), disk("11.1")) == set()
+    assert broken(disk("11.1", 1024), disk("10.0")) == set()
+    # What is no number is not compared.
+    odd = entries_of_argv(["-device", "virtio-blk-pci,id=v,queue-size=some"])
+    odd_disk = replace(disk("11.1"), entries=tuple(odd))
+    assert ("property", "queue-size") not in broken(odd_disk, disk("11.1"))
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "code"),
+    [
+        ("3", "3", ""),
+        ("3", "5", ""),
+        ("3", None, "icount"),
+        (None, "3", ""),
+        ("auto", "3", "icount-auto"),
+        ("3", "auto", ""),
+    ],
+)
+def test_clocks_that_count(source, destination, code):
+    ends = [
+        side(q35(**({} if shift is None else {"extra-args": ["-icount", f"shift={shift}"]})))
+        for shift in (source, destination)
+    ]
+    found = breaks(preflight(*ends, know()))
+    assert [f.code for f in found] == ([code] if code else [])
+    for one in found:
+        assert texts(one) == [f"-icount shift={source} at the destination"]
+    assert broken(ends[0], replace(ends[1], partial=True)) == set()
+
+
+def test_pages_that_tcg_does_not_see():
+    old, new = side(q35(), "7.2"), side(q35(), "11.1")
+    found = compare(old, new)["releases", ""]
+    assert (found.severity, found.family, found.type) == ("risks", "accel", "tcg")
+    assert texts(found)[0].startswith("stop the guest before the migration")
+    assert ("releases", "") in compare(old, old)
+    assert preflight(old, new, know(), still=True) == ()
+    for source in (new, replace(old, accel="kvm"), replace(old, accel=""), side(q35(), "10.0")):
+        assert ("releases", "") not in compare(source, replace(new, accel=source.accel))
+
+
 def test_what_qemu_says_itself():
     end = side(q35())
     stuck = replace(end, blockers=("because",))
@@ -850,7 +1050,7 @@ def test_transports():
         "transport"
     ]
     assert preflight(ends[1], ends[1], know(), via="file") == ()
-    assert preflight(*ends, know(), via="unix") == ()
+    assert preflight(*ends, know(), via="unix", still=True) == ()
 
 
 # -- where ends come from -------------------------------------------------------------------------
@@ -1056,6 +1256,7 @@ def test_the_shipped_rules_hold_together():
         if family.startswith("migration-"):
             assert kind == "migration"
     assert all(fact.ref and fact.then for facts in rules.facts.values() for fact in facts)
+    assert all(r.ref and r.then for listed in rules.between.values() for r in listed)
 
 
 def test_every_setting_that_affects_migration_has_a_rule():
@@ -1075,6 +1276,7 @@ properties:
 harmless: {machine: {"*": {x: }}}
 defaults: {machine: {"*": {x: [{qemu: {from: "9.0"}}]}}}
 blocked: {device: {nvme: [{qemu: {until: "1.0"}}, plain], other: plain}, more: plain}
+between: {accel: {tcg: [{then: x, ref: y, guest: sleeps, odd: 1}, {then: z}, plain]}}
 stateless: {}
 alike: {a: b c}
 tcg: [plain, {features: [x], since: nine, models: [m], code: c}]
@@ -1082,6 +1284,7 @@ facts: {a: [{severity: risks, then: x, ref: y}, plain]}
 offers: {f: {code: x, since: nine}}
 machines: {pc: {ram: r, slot: x}}
 seats: {}
+roms: {}
 instances: {user: {numbered: plain}}
 transports: {}
 more: {}
@@ -1093,7 +1296,8 @@ more: {}
         "unknown key 'more'", "severity cannot be 'awful'", "there is no end 'nowhere'",
         "unknown key 'strange'", "an entry of a b must be a mapping",
         "the key 'words' is missing", "'nine' is not a release", "other must be a list",
-        "blocked more must be a mapping", "stateless must be a list", "numbered must be a mapping",
+        "guest cannot be 'sleeps'", "unknown key 'odd'", "blocked more must be a mapping",
+        "stateless must be a list", "numbered must be a mapping",
     ):  # fmt: skip
         assert any(words in one for one in told), (words, told)
     with pytest.raises(InputErrors):

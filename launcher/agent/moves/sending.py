@@ -112,7 +112,7 @@ class Sending:
         self._lap("prepared")
         here = await source_side(moves.machines, owned, self.source)
         there = side_from_json(answer[1].get("side"), move.peer)
-        self.findings = compare(here, there, load_rules(), "tcp")
+        self.findings = compare(here, there, load_rules(), "tcp", still=not move.ran)
         self._lap("preflight")
         wrong = breaks(self.findings)
         if wrong and not force:
