@@ -136,13 +136,23 @@ class Broker:
         certificate, key = self.authority.sign(name)
         return [*words, "--cert-file", certificate, "--key-file", key]
 
-    def start(self) -> None:
+    def launch(self) -> None:
+        """Begin it, and wait for nothing but its port: its certificate may be no good."""
         with open(os.path.join(self.folder, "mosquitto.log"), "ab") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, os.path.join(self.tools, "mosquitto"), "-c", self.config],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
+        for _ in range(500):
+            with socket.socket() as sock:
+                if self.prefix or sock.connect_ex((self.address, self.port)) == 0:
+                    return
+            select.select([], [], [], 0.02)
+        raise AssertionError("mosquitto does not listen")
+
+    def start(self) -> None:
+        self.launch()
         # Its own client waits for it: connected means that it listens.
         for _ in range(200):
             done = subprocess.run(
