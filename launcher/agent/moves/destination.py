@@ -23,6 +23,7 @@ from launcher.agent.moves.model import (
 )
 from launcher.agent.moves.post import SOON
 from launcher.agent.moves.sides import planned_side
+from launcher.agent.moves.tls import told_name
 from launcher.agent.policy import PolicyError, machine_size
 from launcher.errors import HostError, InputError, LauncherError
 from launcher.record import replace
@@ -145,10 +146,12 @@ class Destination:
         try:
             try:
                 prepared, uuid = await self._prepare(body)
+                tls = self._moves.policy.migration_tls
+                client = told_name(body, move.peer) if tls else ""
             except LauncherError as error:
                 self._say(move.peer, REFUSED, move.id, {"error": error.as_json()})
                 return
-            await arriving.run(prepared, uuid, body)
+            await arriving.run(prepared, uuid, body, client)
         finally:
             del self._arriving[move.peer, move.id]
 
