@@ -13,6 +13,7 @@ from contextlib import suppress
 from launcher.agent.digest import digest_of
 from launcher.agent.journal import Owned
 from launcher.agent.links import MONITOR
+from launcher.agent.machines import LOCK
 from launcher.agent.moves import tls
 from launcher.agent.moves.model import (
     ABORT,
@@ -115,6 +116,9 @@ class Arriving:
         machine: Machine | None = None
         try:
             moves.machines.own(owned)
+            lock = prepared.loaded.lock
+            if lock is not None:
+                moves.journal.keep_paper(name, LOCK, "", lock.document)
             plan = waiting_plan(prepared.plan, uuid)
             started = begin(
                 prepared.with_plan(plan), named=True, detached=True, monitors=(MONITOR,)

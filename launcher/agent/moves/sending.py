@@ -11,6 +11,7 @@ import asyncio
 import time
 from contextlib import suppress
 
+from launcher.agent.machines import LOCK
 from launcher.agent.moves import tls
 from launcher.agent.moves.model import (
     ABORT,
@@ -63,6 +64,13 @@ def request_of(owned: Owned) -> dict[str, Any]:
     return {**asked, "name": owned.name}
 
 
+def asked_of(moves: Moves, owned: Owned) -> dict[str, Any]:
+    """All that the other host needs to plan the same machine: not its own lock file, but ours."""
+    body: dict[str, Any] = {"request": request_of(owned), "uuid": owned.uuid}
+    lock = moves.journal.paper(owned.name, LOCK) if body["request"].get("locked") else None
+    return body if lock is None else {**body, "lock": lock}
+
+
 class Sending:
     """One guest on its way from here, step by step."""
 
@@ -101,7 +109,7 @@ class Sending:
         """
         moves, move = self.moves, self.move
         owned = moves.machines.owned[move.machine]
-        body = {"request": request_of(owned), "uuid": move.uuid, "ran": move.ran}
+        body = {**asked_of(moves, owned), "ran": move.ran}
         if moves.policy.migration_tls:
             self._name = body["certificate"] = tls.client_name(moves.policy.migration_tls)
         last, ask = (PREPARED, ABORTED), moves.post.ask
