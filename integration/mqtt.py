@@ -41,6 +41,7 @@ def broker_folder() -> str:
     return folder
 
 
+#: Where it saves as the shipped one does: one that is killed comes back as it was a while ago.
 SHIPPED = os.path.join(PROJECT, "packaging", "agent")
 OPEN = """\
 listener {port} {address}
@@ -48,8 +49,8 @@ allow_anonymous true
 set_tcp_nodelay true
 persistence true
 persistence_location {folder}/
-autosave_interval 1
-autosave_on_changes true
+autosave_interval 10
+autosave_on_changes false
 max_queued_messages 100000
 max_inflight_messages 0
 log_type warning

@@ -182,8 +182,9 @@ class Agent:
         """
         async with asyncio.TaskGroup() as group:
             taking = group.create_task(self._take_all(client))
-            await client.subscribe(topics.machine_topic(self.host, "+", "state"), qos=1)
-            await client.subscribe(topics.machine_topic(self.host, "+", "report"), qos=1)
+            # A broker that was killed may have again what we had emptied.
+            for leaf in ("state", "report", "lock"):
+                await client.subscribe(topics.machine_topic(self.host, "+", leaf), qos=1)
             await client.subscribe(topics.peer_topic(self.host), qos=1)
             await subscribe_commands(client, topics.command_topic(self.host, "+"))
             self._telling.put_all(self.machines)
