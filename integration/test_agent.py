@@ -248,7 +248,18 @@ def test_commands_survive_kills_of_agent_and_broker_with_one_effect_each(tmp_pat
             if number % 2:
                 broker.kill()
                 broker.start()
+                # It may know the agent as online from before.
+                stranger.publish(f"{ROOT}/hosts/{agent.host}/status", "", "-r")
             agent.start()
+            if number % 2:
+                stranger.wait_retained(
+                    "status", lambda value: value and value["status"] == "online"
+                )
+            # What a broker had confirmed and not saved is gone when it is killed: whoever sends has
+            # an answer before he goes on, as a fleet does.
+            for name in ("m0", "m1"):
+                verb, what = expected[f"c{number}-{name}"]
+                stranger.do(verb, id=f"c{number}-{name}", **what)
         for key, (verb, what) in expected.items():
             answer = stranger.do(verb, id=key, **what)
             if answer["status"] == "running":
@@ -265,3 +276,26 @@ def test_commands_survive_kills_of_agent_and_broker_with_one_effect_each(tmp_pat
         if agent.process.poll() is None:
             agent.close()
         broker.close()
+
+
+def test_what_a_broker_still_has_of_machines_that_are_gone_is_emptied(tmp_path, make_agent):
+    """It was killed, and has come back as it was before the machine ended."""
+    folder = tmp_path / "own-broker"
+    folder.mkdir()
+    with Broker(str(folder)) as broker:
+        agent = make_agent(broker)
+        stranger = Stranger(broker, agent.host)
+        agent.kill()
+        topics = [
+            f"{ROOT}/hosts/{agent.host}/machines/gone/{n}" for n in ("state", "report", "lock")
+        ]
+        for topic in topics:
+            stranger.publish(topic, '{"name": "gone"}', "-r")
+        agent.start()
+        stranger.wait_retained("status", lambda value: value["status"] == "online")
+        assert stranger.do("query")["status"] == "done"
+        until = time.monotonic() + 30
+        while time.monotonic() < until and stranger.retained(f"{ROOT}/hosts/+/machines/#"):
+            pass
+        assert stranger.retained(f"{ROOT}/hosts/+/machines/#") == {}
+        agent.close()

@@ -136,6 +136,8 @@ async def check(sender: Sender, host: Host, commands: dict) -> None:
     assert there | unsure == made
     # A machine that was being started when its agent was killed is ended and started anew.
     log, spawned = host.agent.log(), host.starts()
+    assert "Traceback" not in log
+    assert "never retrieved" not in log
     for name in NAMES:
         asked = [what for verb, what in commands.values() if what.get("profile") == name]
         count = len(asked) + (name in NAMES[1::2])

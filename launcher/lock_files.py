@@ -10,6 +10,8 @@ from launcher.files import read_yaml
 from launcher.locks.given import Home, given
 from launcher.locks.model import AGAIN, HEAD, read_lock
 from launcher.locks.replay import check_profile
+from launcher.nodes import Mapping as NodeMapping
+from launcher.nodes import from_python
 from launcher.plan.decide import HIDDEN
 from launcher.plan.locked import with_lock
 from launcher.record import replace
@@ -105,7 +107,12 @@ def opened(request: _R) -> tuple[Lock, _R]:
     Raises:
         InputError: there is none, something in it is wrong, or the request does not fit it.
     """
-    lock = load_lock(request.lock)
+    if request.lock_sent is None:
+        lock = load_lock(request.lock)
+    else:
+        tree = from_python(dict(request.lock_sent), Place(request.lock))
+        assert isinstance(tree, NodeMapping)
+        lock = read_lock(tree)
     platform, settings = replayed(lock, request.platform, request.settings)
     return lock, replace(request, platform=platform, settings=settings)
 

@@ -34,7 +34,8 @@ class Request:
     """What a face asks for.
 
     `profile` is a path, or a mapping that a program made. `settings` are the `path=value` texts
-    of `--set`. `lock` is the path of a lock file that is to be kept.
+    of `--set`. `lock` is the path of a lock file that is to be kept; `lock_sent` is what it says,
+    where that came from another host instead of a file.
     """
 
     profile: str | Dict[str, Any]
@@ -44,6 +45,7 @@ class Request:
     #: False: nothing is asked of this host, because the plan is for another one
     this_host: bool = True
     lock: str = ""
+    lock_sent: Dict[str, Any] | None = None
 
 
 class Loaded:

@@ -26,11 +26,13 @@ from launcher.bus.broker import (
     Broker,
     MqttError,
     acknowledge,
+    connected,
     make_client,
     share_pool,
     subscribe_commands,
     thrown_out,
 )
+from launcher.bus.refusal import refusal
 from launcher.errors import HostError
 from launcher.notify import Notifier
 from launcher.record import record
@@ -78,6 +80,7 @@ class Agent:
         self._telling = Telling(self.host, self.outbox, settings.policy)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = asyncio.Event()
+        self._was_connected = False
         policy, profiles = settings.policy, settings.profiles
         self.machines = Machines(self.journal, policy, profiles, self._changed, self._heard)
         self.moves = Moves(self.host, self.machines, self.outbox, self._start)
@@ -93,9 +96,10 @@ class Agent:
         self._ending.set()
 
     async def run(self) -> None:
-        """Serve until `stop`.
+        """Serve until `stop`. A broker that is absent is waited for.
 
         Raises:
+            BrokerError: the first broker that was there refuses us, or is not to be trusted.
             HostError: another agent came with our host's id.
         """
         try:
@@ -118,31 +122,49 @@ class Agent:
     # -- connections --------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        wait = _BACKOFF[0]
+        wait, told = _BACKOFF[0], ""
         while not self._ending.is_set():
             try:
-                async with self._client() as client:
-                    wait = _BACKOFF[0]
+                async with connected(self._client()) as client:
+                    wait, told, self._was_connected = _BACKOFF[0], "", True
                     log(f"connected to {self.settings.broker.url} as {self.host}")
                     await self._session(client)
             except (MqttError, BaseExceptionGroup) as group:
                 error = _first(group)
                 if not isinstance(error, MqttError):
                     raise
-                if thrown_out(error):
-                    raise HostError(
-                        f"another agent came with the host id {self.host}",
-                        hint="each host needs an id of its own",
-                        code="host-id",
-                    ) from None
-                self.figures.connected = False
-                log(f"the broker is away: {error}")
-                self._manager.tell(STATUS=f"the broker is away: {error}")
+                words = self._away(error)
+                if words != told:  # once, not every five seconds for as long as it is away
+                    log(words)
+                told = words
                 # Not all agents at the same moment, when it was the broker that went.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait * random.uniform(0.5, 1.0)):  # noqa: S311
                         await self._ending.wait()
                 wait = min(wait * 2, _BACKOFF[1])
+
+    def _away(self, error: MqttError) -> str:
+        """Say that there is no broker now; the words.
+
+        Raises:
+            BrokerError: it refuses us, and never did otherwise: what we were told is wrong, and
+                whoever starts us is to know. Once it has taken us it is waited for whatever it
+                says: a certificate that has expired is replaced, and our machines go on meanwhile.
+            HostError: another agent came with our host's id.
+        """
+        if thrown_out(error):
+            raise HostError(
+                f"another agent came with the host id {self.host}",
+                hint="each host needs an id of its own",
+                code="host-id",
+            ) from None
+        found = refusal(self.settings.broker, error, f"qemu-launcher-agent-{self.host}")
+        if found.refused and not self._was_connected:
+            raise found from None
+        self.figures.connected = False
+        words = f"the broker is away: {found}" + (f" ({found.hint})" if found.refused else "")
+        self._manager.tell(STATUS=words)
+        return words
 
     def _client(self) -> Client:
         lost = self._telling.status(self.machines, "lost")
@@ -160,8 +182,9 @@ class Agent:
         """
         async with asyncio.TaskGroup() as group:
             taking = group.create_task(self._take_all(client))
-            await client.subscribe(topics.machine_topic(self.host, "+", "state"), qos=1)
-            await client.subscribe(topics.machine_topic(self.host, "+", "report"), qos=1)
+            # A broker that was killed may have again what we had emptied.
+            for leaf in ("state", "report", "lock"):
+                await client.subscribe(topics.machine_topic(self.host, "+", leaf), qos=1)
             await client.subscribe(topics.peer_topic(self.host), qos=1)
             await subscribe_commands(client, topics.command_topic(self.host, "+"))
             self._telling.put_all(self.machines)
@@ -215,7 +238,7 @@ class Agent:
         topic, name = topics.pool_topic(pool), f"qemu-launcher-pool-{pool}-{self.host}"
         while True:
             with suppress(MqttError):
-                async with make_client(self.settings.broker, name, session=0) as client:
+                async with connected(make_client(self.settings.broker, name, session=0)) as client:
                     await share_pool(client, pool, topic)
                     async for message in client.messages:
                         done = partial(acknowledge, client, message)

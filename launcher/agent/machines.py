@@ -44,6 +44,10 @@ if TYPE_CHECKING:
             ...
 
 
+#: The kind of paper (see `journal`) that the lock of a machine is.
+LOCK = "lock"
+
+
 class Machines:
     """What runs here and is ours.
 
@@ -314,7 +318,7 @@ class Machines:
 
     def keep_lock(self, name: str, document: Any) -> None:
         """Keep the lock of a machine of ours, which is published as long as it is ours."""
-        self.journal.keep_paper(name, "lock", "", document)
+        self.journal.keep_paper(name, LOCK, "", document)
         self.tell(name, "locked")
 
     # -- records and ends ---------------------------------------------------------------------

@@ -34,15 +34,21 @@ class Planner:
         # Planning holds the interpreter for tens of milliseconds, and may start a throw-away QEMU.
         self._worker = ThreadPoolExecutor(1, "plan")
 
-    async def prepare(self, arguments: Mapping[str, Any]) -> Prepared:
+    async def prepare(
+        self, arguments: Mapping[str, Any], lock: Mapping[str, Any] | None = None
+    ) -> Prepared:
         """The plan of a request.
+
+        Args:
+            arguments: as of `start`.
+            lock: what is to be kept, where it was sent; else `locked` means the host's own file.
 
         Raises:
             PolicyError: policy does not allow it.
             LauncherError: as `launcher.prepare.prepare`.
         """
         check_request(self.policy, arguments)
-        return await self.aside(lambda: self._prepare(arguments))
+        return await self.aside(lambda: self._prepare(arguments, lock))
 
     async def aside(self, work: Callable[[], T]) -> T:
         """Do something that takes a while where it does not hold up the loop."""
@@ -52,7 +58,9 @@ class Planner:
         """End the thread once it is idle."""
         self._worker.shutdown(cancel_futures=True)
 
-    def _prepare(self, arguments: Mapping[str, Any]) -> Prepared:
+    def _prepare(
+        self, arguments: Mapping[str, Any], sent: Mapping[str, Any] | None = None
+    ) -> Prepared:
         from launcher.prepare import Request, load, prepare_now
 
         profile = arguments["profile"]
@@ -70,7 +78,7 @@ class Planner:
 
             lock = lock_path(path)
         platform, qemu = arguments.get("platform", ""), arguments.get("qemu", "")
-        loaded = load(Request(path, platform, qemu, settings, lock=lock))
+        loaded = load(Request(path, platform, qemu, settings, lock=lock, lock_sent=sent))
         check_binary(self.policy, loaded.binary, os.path.realpath)
         prepared = prepare_now(loaded)
         check_plan(self.policy, prepared.plan, os.path.realpath)

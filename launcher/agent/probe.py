@@ -13,8 +13,8 @@ import statistics
 import time
 
 from launcher.bus import topics
-from launcher.bus.broker import MqttError, make_client, try_publish
-from launcher.errors import HostError
+from launcher.bus.broker import MqttError, connected, make_client, try_publish
+from launcher.bus.refusal import refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,14 +32,13 @@ async def check_broker(settings: Settings) -> list[dict[str, Any]]:
     """Each thing that was tried: `what`, `good`, and what was `found`.
 
     Raises:
-        HostError: the broker cannot be reached, or lets nobody of our name in.
+        BrokerError: the broker cannot be reached, or one of the two refuses the other.
     """
     own, other = settings.host, f"check-{os.urandom(8).hex()}"
-    client = make_client(
-        settings.broker, f"qemu-launcher-check-{own}", session=0, by_hand=False, seconds=_COMES
-    )
+    name = f"qemu-launcher-check-{own}"
+    client = make_client(settings.broker, name, session=0, by_hand=False, seconds=_COMES)
     try:
-        async with client:
+        async with connected(client):
             return [
                 await _round_trip(client, topics.host_topic(own, "events")),
                 await _comes(client, topics.command_topic(own, "check"), "this host's commands"),
@@ -62,7 +61,7 @@ async def check_broker(settings: Settings) -> list[dict[str, Any]]:
                 ),
             ]
     except MqttError as error:
-        raise HostError(f"{settings.broker.url}: {error}", code="broker") from None
+        raise refusal(settings.broker, error, name) from None
 
 
 async def _refused(client: Client, topic: str, what: str, wanted: bool = False) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where the broker is, and a session with it. The one importer of aiomqtt.
+"""Where the broker is, and a session with it. With `link` the one importer of aiomqtt.
 
 Three settings that no default has, each measured: TCP_NODELAY (else Nagle and delayed ACKs make a
 command and its answer 44 ms a way), acknowledging by hand (aiomqtt acknowledges what it has only
@@ -11,21 +11,22 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from launcher.bus.link import Link, connected
 from launcher.errors import HostError, InputError
 from launcher.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from typing import Any
+
+__all__ = ["connected"]  # of `link`, for those who have a client from here
 
 #: Seconds between two signs of life; a broker that is gone is noticed after twice that.
 KEEPALIVE = 15
@@ -40,7 +41,7 @@ MAXIMUM_PACKET = 1 << 20
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 MqttError = aiomqtt.MqttError
-Client = aiomqtt.Client
+Client = Link
 Message = aiomqtt.Message
 
 
@@ -72,6 +73,7 @@ def _place(url: str) -> tuple[str, str, int]:
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme, 0)
+        (parts.hostname or "").encode("idna")  # what cannot be a name is a UnicodeError
     except ValueError:
         raise InputError(f"{url!r} is not a broker's address", hint=hint, code="url") from None
     if parts.username or parts.password:
@@ -150,7 +152,7 @@ def make_client(
     if will is not None:
         delay = properties(PacketTypes.WILLMESSAGE, WillDelayInterval=WILL_DELAY)
         options["will"] = aiomqtt.Will(will[0], will[1], 1, True, delay)
-    client = aiomqtt.Client(
+    client = Link(
         place,
         port or 1883,
         identifier=identifier,
@@ -230,40 +232,6 @@ async def try_publish(client: Client, topic: str, payload: bytes, seconds: float
 def acknowledge(client: Client, message: Message) -> None:
     """Let the broker forget a message; of a connection that is gone this does nothing."""
     client._client.ack(message.mid, message.qos)
-
-
-@asynccontextmanager
-async def connected(client: Client) -> AsyncIterator[Client]:
-    """`async with client`, for a broker that may hang up before it has answered.
-
-    That is how one refuses a certificate: aiomqtt waits ten seconds for an answer then, and leaves
-    the socket to the garbage collector.
-
-    Raises:
-        MqttError: there is no connection.
-    """
-    entering = asyncio.ensure_future(client.__aenter__())
-    ending = asyncio.ensure_future(_hung_up(client))
-    try:
-        await asyncio.wait({entering, ending}, return_when=asyncio.FIRST_COMPLETED)
-        if not entering.done():
-            raise MqttError("the broker hung up")
-        await entering
-        try:
-            yield client
-        finally:
-            await client.__aexit__(*sys.exc_info())
-    finally:
-        for task in (entering, ending):
-            task.cancel()
-        client._client._sock_close()
-
-
-async def _hung_up(client: Client) -> None:
-    """Return once there was a socket, for which aiomqtt began a task, and is none."""
-    # Nobody tells: what aiomqtt would be told by is not set before it is connected.
-    while client._misc_task is None or client._client.socket() is not None:  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
 
 
 def thrown_out(error: BaseException) -> bool:

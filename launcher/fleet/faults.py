@@ -22,6 +22,7 @@ _STATUSES = {
             "missing",
             "timeout",
             "broker",
+            "access",
             "peer",
             "silent",
             "aborted",

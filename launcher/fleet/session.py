@@ -6,7 +6,7 @@ import asyncio
 import random
 
 from launcher.bus.broker import MAXIMUM_PACKET, MqttError, acknowledge, connected, make_client
-from launcher.errors import HostError
+from launcher.bus.refusal import BrokerError, refusal
 from launcher.fleet.looking import Looker
 
 TYPE_CHECKING = False
@@ -64,7 +64,7 @@ class Session:
         """Connect, and see all that is retained.
 
         Raises:
-            HostError: the broker is not there, lets us not in, or is too slow.
+            BrokerError: the broker is not there, lets us not in, or is too slow.
             InputError: no broker's address.
         """
         self._task = task = asyncio.create_task(self._serve())
@@ -82,7 +82,9 @@ class Session:
             await task  # raises why
         if not done:
             await self.end()
-            raise _absent(self.broker, f"not everything came within {seconds:g} s")
+            words = f"{self.broker.url}: not everything came within {seconds:g} s"
+            hint = "does it let us read all of it, and is it slow?"
+            raise BrokerError(words, hint)
 
     async def end(self) -> None:
         """Leave the broker."""
@@ -97,7 +99,7 @@ class Session:
         """Be connected until cancelled; the first connection must come about.
 
         Raises:
-            HostError: it did not.
+            BrokerError: it did not.
         """
         wait = _BACKOFF[0]
         name = f"qemu-launcher-fleet-{self._reply.rpartition('/')[2]}"
@@ -111,7 +113,7 @@ class Session:
                 if not isinstance(reason, MqttError):
                     raise reason from None
                 if not self._ready.is_set():
-                    raise _absent(self.broker, str(reason)) from None
+                    raise refusal(self.broker, reason, name) from None
             # Not all desks at the same moment, when it was the broker that went.
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
             wait = min(wait * 2, _BACKOFF[1])
@@ -143,12 +145,6 @@ class Session:
                 self._take(message)
             finally:
                 acknowledge(client, message)
-
-
-def _absent(broker: Broker, words: str) -> HostError:
-    """The broker is not there for us. One that wants another certificate only hangs up."""
-    hint = "is it there, and does it let us in? --username, --password-file, --cert-file"
-    return HostError(f"{broker.url}: {words}", hint=hint, code="broker")
 
 
 def _first(error: BaseException) -> BaseException:

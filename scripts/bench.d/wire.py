@@ -30,6 +30,7 @@ class Broker:
         with open(self._config, "w", encoding="utf-8") as file:
             file.write(
                 f"listener {self.port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n"
+                f"persistence true\npersistence_location {folder}/\nautosave_interval 10\n"
                 "max_queued_messages 100000\nlog_type error\n"
                 + ("user root\n" if os.geteuid() == 0 else "")
             )

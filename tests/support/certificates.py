@@ -25,28 +25,34 @@ class Authority:
             *("-addext", "keyUsage=critical,keyCertSign,cRLSign", "-out", self.file),
         )
 
-    def sign(self, name: str, *names: str) -> tuple[str, str]:
-        """A certificate for a common name and more (`DNS:h1`, `IP:127.0.0.1`), and its key."""
+    def sign(self, name: str, *names: str, days: str = _DAYS, subject: str = "") -> tuple[str, str]:
+        """A certificate for a common name and more (`DNS:h1`, `IP:127.0.0.1`), and its key.
+
+        With days below nothing it has expired; `subject` is the whole of its name.
+        """
         base = os.path.join(self.folder, name)
         request, extensions = f"{base}.csr", f"{base}.ext"
         _openssl(
             *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-subj", f"/CN={name}", "-keyout", f"{base}.key", "-out", request),
+            *("-utf8", "-multivalue-rdn", "-subj", subject or f"/CN={name}"),
+            *("-keyout", f"{base}.key", "-out", request),
         )
         with open(extensions, "w") as file:
-            file.write("basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n")
+            file.write("basicConstraints=critical,CA:FALSE\n")
+            # QEMU 5.2 and 10.0 want the second one of any key, newer ones of those with RSA only.
+            file.write("keyUsage=critical,digitalSignature,keyEncipherment\n")
             file.write("extendedKeyUsage=serverAuth,clientAuth\n")
             file.write(f"subjectAltName={','.join(names or (f'DNS:{name}',))}\n")
         _openssl(
             *("x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self.key),
-            *("-CAcreateserial", "-days", _DAYS, "-extfile", extensions, "-out", f"{base}.pem"),
+            *("-CAcreateserial", "-days", days, "-extfile", extensions, "-out", f"{base}.pem"),
         )
         return f"{base}.pem", f"{base}.key"
 
-    def qemu_folder(self, folder: str, host: str) -> str:
+    def qemu_folder(self, folder: str, host: str, subject: str = "") -> str:
         """A host's folder as QEMU's `tls-creds-x509` wants it."""
         os.makedirs(folder)
-        certificate, key = self.sign(f"{host}-stream", f"DNS:{host}")
+        certificate, key = self.sign(f"{host}-stream", f"DNS:{host}", subject=subject)
         for source, names in (
             (self.file, ("ca-cert.pem",)),
             (certificate, ("server-cert.pem", "client-cert.pem")),

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.errors import InputError
 from launcher.migrate import Migration, MigrationError, Via, follow, parse_via
-from launcher.migrate.certificate import fits, names_of
+from launcher.migrate.certificate import fits, names_of, subject_of
 from launcher.migrate.counter import pattern_of
 from launcher.migrate.model import progress_of
 from launcher.migrate.transport import arguments, knows_file
@@ -182,3 +182,42 @@ def test_what_is_no_certificate():
 def test_a_certificate_without_names():
     body = base64.b64encode(bytes.fromhex("3003020101")).decode()
     assert names_of(f"-----BEGIN CERTIFICATE-----{body}-----END CERTIFICATE-----") == ()
+
+
+def test_the_subject_of_a_certificate():
+    """What else a name may hold is tried against QEMU's own words: test_agent_migrate_tls."""
+    assert subject_of(CERTIFICATE) == "CN=ignored"
+
+
+def certificate(*attributes: bytes) -> str:
+    """A certificate with no more of it than its subject's attributes, each a SET of one."""
+    subject = der(0x30, *(der(0x31, der(0x30, one)) for one in attributes))
+    number = der(0x02, b"\1")
+    signed = der(0x30, number, der(0x30), der(0x30), der(0x30), subject)
+    body = base64.b64encode(der(0x30, signed)).decode()
+    return f"-----BEGIN CERTIFICATE-----{body}-----END CERTIFICATE-----"
+
+
+def der(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    return bytes((tag, len(content))) + content
+
+
+CN = der(0x06, b"\x55\x04\x03")
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [der(0x06, b"\x55\x04\x61") + der(0x0C, b"x"), CN + der(0x1E, b"\0x"), CN + der(0x0C, b"a\0b")],
+    ids=["attribute", "encoding", "nul"],
+)
+def test_a_subject_that_gnutls_may_write_otherwise_is_none(attribute):
+    with pytest.raises(ValueError, match="a part that is not known"):
+        subject_of(certificate(attribute))
+    assert subject_of(certificate(CN + der(0x0C, b"h1"))) == "CN=h1"
+
+
+def test_a_certificate_without_a_subject_is_damaged():
+    body = base64.b64encode(bytes.fromhex("3003020101")).decode()
+    with pytest.raises(ValueError, match="damaged"):
+        subject_of(f"-----BEGIN CERTIFICATE-----{body}-----END CERTIFICATE-----")

@@ -13,6 +13,7 @@ from contextlib import suppress
 from launcher.agent.digest import digest_of
 from launcher.agent.journal import Owned
 from launcher.agent.links import MONITOR
+from launcher.agent.machines import LOCK
 from launcher.agent.moves import tls
 from launcher.agent.moves.model import (
     ABORT,
@@ -28,6 +29,7 @@ from launcher.agent.moves.model import (
 from launcher.agent.moves.post import SOON
 from launcher.agent.moves.sides import keep_side, waiting_side
 from launcher.agent.policy import machine_size
+from launcher.agent.telling import log
 from launcher.begin import begin
 from launcher.errors import CommandError, HostError, LauncherError, QEMUError
 from launcher.incoming import waiting_plan
@@ -81,8 +83,15 @@ class Arriving:
     def _say(self, word: str, body: dict[str, Any] | None = None, seconds: int = 0) -> None:
         self._moves.post.send(self.move.peer, word, self.move.id, body, seconds)
 
-    async def run(self, prepared: Prepared, uuid: str, body: dict[str, Any]) -> None:
-        """All of it, to a guest that runs here or a machine that is gone."""
+    async def run(self, prepared: Prepared, uuid: str, body: dict[str, Any], client: str) -> None:
+        """All of it, to a guest that runs here or a machine that is gone.
+
+        Args:
+            prepared: the plan of the machine that waits.
+            uuid: the guest's.
+            body: the source's request.
+            client: the distinguished name of the source's QEMU, where the stream has TLS.
+        """
         moves, name = self._moves, prepared.plan.name
         self.move = replace(self.move, machine=name, uuid=uuid)
         moves.journal.keep_move(self.move)
@@ -107,13 +116,16 @@ class Arriving:
         machine: Machine | None = None
         try:
             moves.machines.own(owned)
+            lock = prepared.loaded.lock
+            if lock is not None:
+                moves.journal.keep_paper(name, LOCK, "", lock.document)
             plan = waiting_plan(prepared.plan, uuid)
             started = begin(
                 prepared.with_plan(plan), named=True, detached=True, monitors=(MONITOR,)
             )
             machine = await attach(started)
             moves.machines.tell(name, "incoming", {"from": self.move.peer})
-            await self._wait_for(machine)
+            await self._wait_for(machine, client)
             await self._decide(machine, owned)
         except BaseException as error:
             await self._give_up(machine, error)
@@ -122,7 +134,7 @@ class Arriving:
             return
         await keep_side(moves.machines, prepared)
 
-    async def _wait_for(self, machine: Machine) -> None:
+    async def _wait_for(self, machine: Machine, client: str) -> None:
         """Until the guest is here, and is what was planned.
 
         Raises:
@@ -132,7 +144,7 @@ class Arriving:
         refuse_other(await machine.verify(), machine.plan.verify)
         if policy.migration_tls:
             tls.check_folder(policy.migration_tls, "server", self._moves.host)
-            await tls.arm(machine.monitor, policy.migration_tls, "server")
+            await tls.arm(machine.monitor, policy.migration_tls, "server", client=client)
         side = await waiting_side(machine)
         events = {"capabilities": [{"capability": "events", "state": True}]}
         await machine.monitor.execute("migrate-set-capabilities", events)
@@ -161,7 +173,7 @@ class Arriving:
         Raises:
             LauncherError: QEMU failed, or the source gave up.
         """
-        told, at = "", 0.0
+        told, at, refused = "", 0.0, 0
         while watched.status != "completed":
             news.clear()
             self._check_source()
@@ -171,6 +183,10 @@ class Arriving:
                 words = watched.words()
                 raise QEMUError(words[0] if words else "QEMU ended", evidence={"said": list(words)})
             now = time.monotonic()
+            strangers = [word for word in watched.words() if tls.REFUSED in word]
+            for word in strangers[refused:]:
+                log(f"{self.move.machine}: not {self.move.peer}: {word}")
+            refused = len(strangers)
             if watched.status != told or now - at >= _TELL:
                 told, at = watched.status, now
                 self._say(PROGRESS, {"status": told, "said": list(watched.words())}, SOON)

@@ -23,6 +23,7 @@ from launcher.agent.moves.model import (
 )
 from launcher.agent.moves.post import SOON
 from launcher.agent.moves.sides import planned_side
+from launcher.agent.moves.tls import told_name
 from launcher.agent.policy import PolicyError, machine_size
 from launcher.errors import HostError, InputError, LauncherError
 from launcher.record import replace
@@ -107,7 +108,7 @@ class Destination:
         uuid = body.get("uuid")
         if not isinstance(uuid, str) or not _is_uuid(uuid):
             raise InputError("there is no UUID", code="member")
-        prepared = await machines.planner.prepare(request)
+        prepared = await machines.planner.prepare(request, sent_lock(request, body))
         # Without a pause from here until it is in the journal: another may want the name, too.
         if prepared.plan.name in machines.owned:
             words = f"{prepared.plan.name} is a machine of this host already"
@@ -145,10 +146,12 @@ class Destination:
         try:
             try:
                 prepared, uuid = await self._prepare(body)
+                tls = self._moves.policy.migration_tls
+                client = told_name(body, move.peer) if tls else ""
             except LauncherError as error:
                 self._say(move.peer, REFUSED, move.id, {"error": error.as_json()})
                 return
-            await arriving.run(prepared, uuid, body)
+            await arriving.run(prepared, uuid, body, client)
         finally:
             del self._arriving[move.peer, move.id]
 
@@ -189,6 +192,24 @@ def _verdict(move: Move) -> str:
     if move.phase == COMMITTED:
         return LOST if move.result == LOST else COMMITTED
     return ABORTED if move.phase == ABORTED else UNKNOWN
+
+
+def sent_lock(request: dict[str, Any], body: dict[str, Any]) -> dict[str, Any] | None:
+    """The lock that a machine runs under where it is, which is not this host's own file.
+
+    Raises:
+        InputError: it should be there and is not.
+    """
+    if not request.get("locked"):
+        return None
+    lock = body.get("lock")
+    if not isinstance(lock, dict):
+        raise InputError(
+            "the machine was started locked, and its lock was not sent",
+            hint="both hosts need the same release of the launcher",
+            code="lock",
+        )
+    return lock
 
 
 def _is_uuid(text: str) -> bool:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from contextlib import suppress
 
+from launcher.agent.machines import LOCK
 from launcher.agent.moves import tls
 from launcher.agent.moves.model import (
     ABORT,
@@ -63,6 +64,13 @@ def request_of(owned: Owned) -> dict[str, Any]:
     return {**asked, "name": owned.name}
 
 
+def asked_of(moves: Moves, owned: Owned) -> dict[str, Any]:
+    """All that the other host needs to plan the same machine: not its own lock file, but ours."""
+    body: dict[str, Any] = {"request": request_of(owned), "uuid": owned.uuid}
+    lock = moves.journal.paper(owned.name, LOCK) if body["request"].get("locked") else None
+    return body if lock is None else {**body, "lock": lock}
+
+
 class Sending:
     """One guest on its way from here, step by step."""
 
@@ -78,6 +86,7 @@ class Sending:
         self._tell = tell
         self._place: dict[str, Any] = {}
         self._said: tuple[str, ...] = ()
+        self._name = ""
         self._answered = False
         self._resumed = False
         self._began = self._mark = time.monotonic()
@@ -100,7 +109,9 @@ class Sending:
         """
         moves, move = self.moves, self.move
         owned = moves.machines.owned[move.machine]
-        body = {"request": request_of(owned), "uuid": move.uuid, "ran": move.ran}
+        body = {**asked_of(moves, owned), "ran": move.ran}
+        if moves.policy.migration_tls:
+            self._name = body["certificate"] = tls.client_name(moves.policy.migration_tls)
         last, ask = (PREPARED, ABORTED), moves.post.ask
         answer = await ask(move.peer, PREPARE, move.id, body, (*last, PROGRESS), DECIDE)
         self._answered = answer is not None
@@ -167,7 +178,7 @@ class Sending:
             raise HostError(f"{self.move.peer} does not say where it waits", code="peer")
         if place.get("tls"):
             tls.check_folder(policy.migration_tls, "client")
-            await tls.arm(monitor, policy.migration_tls, "client", self.move.peer)
+            await tls.arm(monitor, policy.migration_tls, "client", hostname=self.move.peer)
         elif not policy.migration_plaintext:
             hint = "`migration-tls` at both hosts, or `migration-plaintext: on` at both"
             raise HostError(f"{self.move.peer} has no TLS for a guest", hint=hint, code="policy")
@@ -192,7 +203,8 @@ class Sending:
         if self._answered:
             with suppress(LauncherError):
                 within = DEAD if isinstance(error, LauncherError) else 1.0
-                await moves.post.ask(move.peer, ABORT, move.id, {}, (ABORTED,), within)
+                last = await moves.post.ask(move.peer, ABORT, move.id, {}, (ABORTED,), within)
+                self._hear(last[1] if last is not None else {})
         else:
             moves.post.send(move.peer, ABORT, move.id)  # nothing of it is there that we know of
         try:
@@ -204,6 +216,12 @@ class Sending:
         await tls.disarm(monitor)
         self._resumed = True
         self._over(KEPT)
+
+    def _hear(self, body: dict[str, Any]) -> None:
+        """What the destination's QEMU said last, too."""
+        said = body.get("said")
+        more = [str(one) for one in said[:64]] if isinstance(said, list) else []
+        self._said = tuple(dict.fromkeys((*self._said, *more)))
 
     def _over(self, phase: str) -> None:
         self._note(phase)
@@ -267,6 +285,10 @@ class Sending:
         words = list(self._said)
         known = explain(self.findings, "\n".join(words)) if self.stream is not None else ()
         why = f" ({known[0].message})" if known else ""
+        turned_away = [one for one in words if tls.REFUSED in one]
+        if turned_away:
+            said = "" if tls.REFUSED in error.message else f": {turned_away[-1]}"
+            why = f" ({self.move.peer} takes the certificate of {self._name} only{said})"
         if not self._resumed:
             where = (
                 f"it did not go on here yet, which is tried again; {self.move.peer} runs nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.agent.machines import LOCK
 from launcher.ends import blockers, end_of, planned_end, ram_blocks, unnamed
 from launcher.incoming import waiting_plan
 from launcher.preflight import side_as_json, side_from_json
@@ -43,7 +44,9 @@ async def source_side(machines: Machines, owned: Owned, source: Rejoined) -> Sid
     kept = machines.journal.paper(owned.name, _SIDE)
     if kept is None:
         assert owned.request is not None
-        prepared = await machines.planner.prepare(owned.request)
+        locked = owned.request.get("locked")
+        lock = machines.journal.paper(owned.name, LOCK) if locked else None
+        prepared = await machines.planner.prepare(owned.request, lock)
         side = await machines.planner.aside(lambda: _planned(prepared))
     else:
         side = side_from_json(kept, "this host")

@@ -10,9 +10,9 @@ from launcher.agent.moves.sending import (
     DEAD,
     DECIDE,
     Sending,
+    asked_of,
     lost_words,
     move_error,
-    request_of,
     silent,
     unsettled_words,
 )
@@ -69,7 +69,7 @@ async def preflight(moves: Moves, name: str, peer: str) -> dict[str, Any]:
     """
     owned = sent_of(moves, name)
     number = new_uuid()
-    body = {"request": request_of(owned), "uuid": owned.uuid}
+    body = asked_of(moves, owned)
     answer = await moves.post.ask(peer, LOOK, number, body, (SEEN,), _LOOK)
     if answer is None:
         raise silent(peer)

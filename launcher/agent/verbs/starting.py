@@ -6,6 +6,7 @@ import time
 
 from launcher.agent.digest import digest_of
 from launcher.agent.journal import Owned
+from launcher.agent.machines import LOCK
 from launcher.agent.moves.sides import keep_side
 from launcher.agent.policy import machine_size
 from launcher.errors import HostError
@@ -24,7 +25,9 @@ async def start(work: Work) -> dict[str, Any]:
     plan = prepared.plan
     digest, owned = digest_of(plan), work.machines.owned.get(plan.name)
     if owned is not None:
-        return _running(work, owned, digest)
+        answer = _running(work, owned, digest)
+        _keep_lock(work, prepared)  # an agent that was killed in between did not
+        return answer
     memory, cpus = machine_size(plan)
     work.machines.check_room(plan.name, memory, cpus)
     profile = work.arguments["profile"]
@@ -43,10 +46,16 @@ async def start(work: Work) -> dict[str, Any]:
         request=work.arguments,
     )
     await work.machines.start(prepared, owned, work.arguments.get("verify"))
-    if prepared.loaded.lock is not None:
-        work.machines.keep_lock(plan.name, prepared.loaded.lock.document)
+    _keep_lock(work, prepared)
     work.moves.start(keep_side(work.machines, prepared))
     return {"changed": True, **work.machines.state(plan.name)}
+
+
+def _keep_lock(work: Work, prepared: Prepared) -> None:
+    """Keep what a machine was locked to, as it was when it started: the file may change."""
+    lock, name = prepared.loaded.lock, prepared.plan.name
+    if lock is not None and work.machines.journal.paper(name, LOCK) is None:
+        work.machines.keep_lock(name, lock.document)
 
 
 def _running(work: Work, owned: Owned, digest: str) -> dict[str, Any]:
