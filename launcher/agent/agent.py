@@ -26,6 +26,7 @@ from launcher.bus.broker import (
     Broker,
     MqttError,
     acknowledge,
+    connected,
     make_client,
     share_pool,
     subscribe_commands,
@@ -121,7 +122,7 @@ class Agent:
         wait = _BACKOFF[0]
         while not self._ending.is_set():
             try:
-                async with self._client() as client:
+                async with connected(self._client()) as client:
                     wait = _BACKOFF[0]
                     log(f"connected to {self.settings.broker.url} as {self.host}")
                     await self._session(client)
@@ -215,7 +216,7 @@ class Agent:
         topic, name = topics.pool_topic(pool), f"qemu-launcher-pool-{pool}-{self.host}"
         while True:
             with suppress(MqttError):
-                async with make_client(self.settings.broker, name, session=0) as client:
+                async with connected(make_client(self.settings.broker, name, session=0)) as client:
                     await share_pool(client, pool, topic)
                     async for message in client.messages:
                         done = partial(acknowledge, client, message)

@@ -236,8 +236,9 @@ def acknowledge(client: Client, message: Message) -> None:
 async def connected(client: Client) -> AsyncIterator[Client]:
     """`async with client`, for a broker that may hang up before it has answered.
 
-    That is how one refuses a certificate: aiomqtt waits ten seconds for an answer then, and leaves
-    the socket to the garbage collector.
+    That is how one refuses a certificate, and how a relay in front of a broker says that the broker
+    is away: aiomqtt waits ten seconds for an answer then, and leaves the socket to the garbage
+    collector.
 
     Raises:
         MqttError: there is no connection.
@@ -248,6 +249,7 @@ async def connected(client: Client) -> AsyncIterator[Client]:
         await asyncio.wait({entering, ending}, return_when=asyncio.FIRST_COMPLETED)
         if not entering.done():
             raise MqttError("the broker hung up")
+        ending.cancel()
         await entering
         try:
             yield client
