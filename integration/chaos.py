@@ -6,45 +6,62 @@ import asyncio
 import contextlib
 import json
 import socket
+import struct
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from integration.mqtt import ROOT
+from integration.namespaces import Network
+from launcher.bus.broker import connected
 
 
-class Cable:
-    """A TCP relay in front of a broker, whose connections can be cut at any byte."""
+class Relay:
+    """A TCP relay in front of a broker, whose connections can be reset at any byte.
 
-    def __init__(self, port: int) -> None:
-        self._upstream = port
+    Args:
+        upstream: the broker's unix socket.
+        listening: where the relay takes connections.
+
+    Attributes:
+        resets: connections that were reset.
+        taken: connections that were made; `news` is set at each.
+    """
+
+    def __init__(self, upstream: str, listening: socket.socket) -> None:
+        self._upstream, self._listening = upstream, listening
         self._writers: set[asyncio.StreamWriter] = set()
-        self.cuts = 0
+        self.port = listening.getsockname()[1]
+        self.resets = self.taken = 0
+        self.news = asyncio.Event()
 
-    async def __aenter__(self) -> Cable:
-        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+    async def __aenter__(self) -> Relay:
+        self._server = await asyncio.start_server(self._relay, sock=self._listening)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        self.cut()
+        self.reset()
 
-    def cut(self) -> None:
+    def reset(self) -> None:
         """Reset all connections: what was under way, half a packet too, is gone."""
-        self.cuts += len(self._writers)
+        self.resets += len(self._writers)
         for writer in self._writers:
+            # Else the kernel would still send what it has, and end in order.
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self.taken += 1
+        self.news.set()
         other = None
         try:
-            there, other = await asyncio.open_connection("127.0.0.1", self._upstream)
-            for one in (writer, other):
-                sock = one.get_extra_info("socket")
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            there, other = await asyncio.open_unix_connection(self._upstream)
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             pumps = [_pump(reader, other), _pump(there, writer)]
             tasks = [asyncio.ensure_future(one) for one in pumps]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -67,8 +84,51 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
 
 
+class Link:
+    """A host's link to the broker, which goes without a word and comes back.
+
+    In turns the cable is pulled, which the host's kernel sees, and packets are lost further away,
+    which nobody sees.
+
+    Attributes:
+        cuts: for how many seconds each one was.
+    """
+
+    def __init__(self, network: Network, host: int = 0) -> None:
+        self._network, self._host = network, host
+        self.cuts: list[float] = []
+        self._back: asyncio.Task[None] | None = None
+
+    async def cut(self, seconds: float) -> None:
+        """Cut it, and go on; it comes back by itself."""
+        await self.whole()
+        pulled = len(self.cuts) % 2 == 1
+        self.cuts.append(seconds)
+        await self._turn(pulled, True)
+        self._back = asyncio.ensure_future(self._come_back(seconds, pulled))
+
+    async def whole(self) -> None:
+        """Wait until it is back."""
+        if self._back is not None:
+            await self._back
+
+    async def _come_back(self, seconds: float, pulled: bool) -> None:
+        await asyncio.sleep(seconds)  # for so long it is away, and that is the point
+        await self._turn(pulled, False)
+
+    async def _turn(self, pulled: bool, away: bool) -> None:
+        if pulled:
+            await asyncio.to_thread(self._network.plug, self._host, not away)
+        else:
+            await asyncio.to_thread(self._network.lose, self._host, away)
+
+
 class Sender:
     """Sends each command at least twice, and again until it has a final answer.
+
+    Args:
+        port: on loopback, of the broker or a relay in front of it.
+        host: whom it sends to.
 
     Attributes:
         finals: by command id, every final answer as it came; the same one may come again.
@@ -97,7 +157,7 @@ class Sender:
         session.SessionExpiryInterval = 3600
         while True:
             try:
-                async with aiomqtt.Client(
+                made = aiomqtt.Client(
                     "127.0.0.1",
                     self._port,
                     identifier=f"chaos-{self._host}",
@@ -105,7 +165,8 @@ class Sender:
                     clean_start=False,
                     properties=session,
                     socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-                ) as client:
+                )
+                async with connected(made) as client:
                     await client.subscribe(self._reply, qos=1)
                     self._client = client
                     async for message in client.messages:

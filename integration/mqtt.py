@@ -45,6 +45,7 @@ def broker_folder() -> str:
 SHIPPED = os.path.join(PROJECT, "packaging", "agent")
 OPEN = """\
 listener {port} {address}
+listener 0 {socket}
 allow_anonymous true
 set_tcp_nodelay true
 persistence true
@@ -87,6 +88,8 @@ class Broker:
             sock.bind(("127.0.0.1", 0))
             self.port = sock.getsockname()[1]
         self.url = f"{'mqtts' if authority else 'mqtt'}://{address}:{self.port}"
+        #: Where tests reach it from whichever namespace; only one without rules.
+        self.socket = os.path.join(folder, "mosquitto.sock")
         self.config = os.path.join(folder, "mosquitto.conf")
         with open(self.config, "w") as file:
             file.write(self._shipped() if authority else OPEN.format(**vars(self)))

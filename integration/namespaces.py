@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import socket
 import subprocess
+import threading
 import uuid
 
 from integration.conftest import needs
 
 BROKER = "10.77.0.1"
+#: CLONE_NEWNET of linux/sched.h.
+_NEWNET = 0x40000000
+_MAC = "02:00:00:00:00:01"
 
 
 def _ip(*words: str) -> None:
@@ -39,7 +45,10 @@ class Network:
         middle = self._names[0]
         _ip("netns", "add", middle)
         _ip("-n", middle, "link", "set", "lo", "up")
-        _ip("-n", middle, "link", "add", "br0", "type", "bridge")
+        # With an address of its own: else it is that of a cable, and goes with it.
+        _ip("-n", middle, "link", "add", "br0", "address", _MAC, "type", "bridge")
+        # It stays down, so that its ports are up and drop what comes.
+        _ip("-n", middle, "link", "add", "nowhere", "type", "bridge")
         _ip("-n", middle, "address", "add", f"{BROKER}/24", "dev", "br0")
         _ip("-n", middle, "link", "set", "br0", "up")
         for number in range(hosts):
@@ -65,6 +74,31 @@ class Network:
     def plug(self, host: int, there: bool) -> None:
         """Pull a host's cable, or plug it in again."""
         _ip("-n", self._names[0], "link", "set", f"c{host}", "up" if there else "down")
+
+    def lose(self, host: int, lost: bool) -> None:
+        """Lose all packets between a host and the others, or no more of them; no link goes down.
+
+        As behind a switch that died: neither end is told, and what it waits for does not come.
+        """
+        where = "nowhere" if lost else "br0"
+        _ip("-n", self._names[0], "link", "set", f"c{host}", "master", where)
+
+    def listen(self) -> socket.socket:
+        """A socket of this process that listens where the broker is, on a port of its own."""
+        made: list[socket.socket] = []
+
+        def enter() -> None:
+            with open(f"/run/netns/{self._names[0]}") as place:
+                if ctypes.CDLL(None, use_errno=True).setns(place.fileno(), _NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            made.append(socket.create_server((BROKER, 0)))
+
+        # Only the thread is in there, which ends; a socket stays where it was made.
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+        assert made, "no socket in the broker's namespace"
+        return made[0]
 
     def close(self) -> None:
         """Remove it all; what runs inside has ended by then."""

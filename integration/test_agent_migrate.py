@@ -7,108 +7,23 @@ import contextlib
 import json
 import os
 import random
-import re
 import select
 import signal
 import sqlite3
 import time
-import uuid
 
 import pytest
 
-from integration.conftest import installed
-from integration.mqtt import ROOT, AgentProcess, Broker, Stranger
+from integration.agent_pair import Pair, qemus
+from integration.mqtt import ROOT, AgentProcess, Broker
 from integration.namespaces import BROKER, Network
+from integration.one_copy import Watcher
+from launcher.agent.moves.arriving import LEASE
 from tests.support.certificates import Authority
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 FULL = os.environ.get("QEMU_LAUNCHER_FULL") == "1"
-PROFILE = """\
-qemu: {qemu}
-platform: debian-12
-machine: {{type: microvm, acpi: off, pit: on, pic: on, rtc: on, isa-serial: on}}
-accel: tcg
-cpu: qemu64
-memory: 128MiB
-boot:
-  kernel: {guest}/vmlinuz
-  initrd: {guest}/initrd.img
-  append: console=ttyS0 quiet loglevel=3 tick=0.1
-serial: console
-migration: {{parameters: {{max-bandwidth: {bandwidth}}}}}
-"""
-
-
-class Pair:
-    """Two agents with one profile, `web`, each as its own QEMU release has it."""
-
-    def __init__(self, broker, folder, guest, releases=("11.1", "11.1"), **more) -> None:
-        self.broker, self.uuid, self.network = broker, "", more.get("network")
-        mark = uuid.uuid4().hex[:8]
-        self.names = [f"a{mark}", f"b{mark}"]
-        self.agents, self.strangers = [], []
-        for name, release in zip(self.names, releases, strict=True):
-            home = folder / name
-            profiles = home / "profiles"
-            profiles.mkdir(parents=True)
-            qemu = installed(release).binary
-            bandwidth = more.get("bandwidth", "1GiB")
-            (profiles / "web.yaml").write_text(
-                PROFILE.format(qemu=qemu, guest=guest, bandwidth=bandwidth)
-            )
-            number = len(self.agents)
-            network, authority = more.get("network"), more.get("authority")
-            tls = authority and authority.qemu_folder(str(home / "tls"), name)
-            policy = home / "policy.yaml"
-            folders = [os.path.dirname(qemu), os.path.dirname(os.path.realpath(qemu))]
-            rules = {
-                "binaries": folders,
-                "images": [guest, os.path.realpath(guest)],
-                "migration-address": network.addresses[number] if network else "127.0.0.1",
-                "migration-plaintext": "off" if tls else "on",
-                **({"migration-tls": tls} if tls else {}),
-                **more.get("policy", {}),
-            }
-            policy.write_text("".join(f"{k}: {json.dumps(v)}\n" for k, v in rules.items()))
-            prefix = network.inside(number) if network else ()
-            words = (str(home), name, str(policy), str(profiles))
-            agent = AgentProcess(broker, *words, prefix=prefix)
-            self.agents.append(agent)
-            agent.start()
-            self.strangers.append(Stranger(broker, name))
-        for stranger in self.strangers:
-            stranger.wait_retained("status", lambda value: value["status"] == "online")
-
-    def close(self) -> None:
-        for agent in self.agents:
-            agent.close()
-
-    def counts(self, end: int, least: int = 3, seconds: float = 40) -> list[int]:
-        """The guest's own numbers, as its console at one end tells them; at least so many."""
-        found: list[int] = []
-        until = time.monotonic() + seconds
-        while len(found) < least and time.monotonic() < until:
-            answer = self.strangers[end].do("console", machine="web", seconds=1)
-            assert answer["status"] == "done", answer
-            found += [int(n) for n in re.findall(r"tick (\d+)\r?\n", answer["result"]["text"])]
-        assert len(found) >= least, f"{found}: {self.agents[end].log()}"
-        return found
-
-    def running(self) -> list[int]:
-        """At which ends a copy of the guest runs, as QEMU itself says."""
-        found = []
-        for number, agent in enumerate(self.agents):
-            while "web" in agent.machines():
-                done = agent.launcher("qmp", "web", "query-status")
-                if done.returncode == 0:  # else its agent speaks to it just now
-                    found += [number] * json.loads(done.stdout)["running"]
-                    break
-        return found
-
-    def state(self, end: int) -> dict:
-        topics = self.strangers[end].retained(f"{ROOT}/hosts/{self.names[end]}/machines/web/state")
-        return next((value for value in topics.values() if value), {})
 
 
 @pytest.fixture
@@ -217,22 +132,6 @@ def test_a_guest_goes_over_tls_to_a_host_in_another_namespace_and_back(far):
 # -- whatever dies --------------------------------------------------------------------------------
 
 
-def qemus(guest_uuid: str) -> dict[int, str]:
-    """Every QEMU of this machine with that UUID, and whose runtime directory it was given."""
-    found = {}
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{entry}/cmdline", "rb") as file:
-                words = file.read().split(b"\0")
-            with open(f"/proc/{entry}/environ", "rb") as file:
-                places = [one for one in file.read().split(b"\0") if one.startswith(b"XDG_RUN")]
-        except OSError:
-            continue
-        if guest_uuid.encode() in words and b"-uuid" in words:
-            found[int(entry)] = places[0].decode()
-    return found
-
-
 def settled(pair: Pair, lost: bool, seconds: float = 90) -> list[dict]:
     """The states of both hosts, once neither waits for the other any more.
 
@@ -242,7 +141,7 @@ def settled(pair: Pair, lost: bool, seconds: float = 90) -> list[dict]:
     until = time.monotonic() + seconds
     states: list[dict] = []
     while time.monotonic() < until:
-        states = [pair.state(0), pair.state(1)]
+        states = pair.states()
         if not any(one.get("actual") in open_ones for one in states):
             return states
     raise AssertionError((states, pair.agents[0].log(), pair.agents[1].log()))
@@ -255,9 +154,16 @@ def decisions(agent: AgentProcess) -> dict[str, str]:
         return dict(base.execute("SELECT id, phase FROM move"))
 
 
-#: A cable that is pulled for longer than a destination waits takes a minute a round.
 VICTIMS = ("source", "destination", "broker", "source QEMU", "destination QEMU")
-VICTIMS += ("destination's cable", "source's cable") if FULL else ()
+#: Now and then in a full run, for a cable is away for longer than either side waits: seconds.
+CABLES, AWAY, NOW_AND_THEN = ("destination's cable", "source's cable"), LEASE + 2, 13
+
+
+def victim_of(number: int) -> str:
+    """What dies in a round; of each kind both at a random moment and where it is decided."""
+    if FULL and number % NOW_AND_THEN == NOW_AND_THEN - 1:
+        return CABLES[number // NOW_AND_THEN // 2 % 2]
+    return VICTIMS[number % len(VICTIMS)]
 
 
 def kill_one(pair: Pair, victim: str, here: int) -> None:
@@ -266,7 +172,7 @@ def kill_one(pair: Pair, victim: str, here: int) -> None:
     if victim.endswith("cable"):
         end = there if victim.startswith("destination") else here
         pair.network.plug(end, False)
-        time.sleep(27)  # it is gone for longer than either side waits, and that is the point
+        time.sleep(AWAY)  # for so long it is away, and that is the point
         pair.network.plug(end, True)
     elif victim == "broker":
         pair.broker.kill()
@@ -284,19 +190,48 @@ def kill_one(pair: Pair, victim: str, here: int) -> None:
                     os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.timeout(3600 if FULL else 600)
+@contextlib.contextmanager
+def ending(pair: Pair, broker: Broker):
+    """End both hosts at last; what their journals say goes together."""
+    try:
+        yield
+    finally:
+        for agent in pair.agents:
+            agent.kill()
+        ends = [decisions(agent) for agent in pair.agents]
+        for key in ends[0].keys() & ends[1].keys():
+            # What one host ran on word of the other, the other did not go on with.
+            assert {ends[0][key], ends[1][key]} != {"kept", "committed"}
+        for agent in pair.agents:
+            agent.close()
+            assert agent.machines() == {}
+        broker.close()
+
+
+@pytest.mark.timeout(2400 if FULL else 600)
 def test_whatever_is_killed_at_whatever_moment_one_copy_runs(tmp_path, network, guest):
     """Agents, QEMUs and the broker, each killed with -9 while a guest is on its way; and cables."""
     rounds = 140 if FULL else 3
     broker = Broker(str(_folder(tmp_path, "own-broker")), prefix=network.middle, address=BROKER)
     broker.start()
-    pair = Pair(broker, tmp_path, guest, bandwidth="24MiB", network=network)
+    watcher = Watcher(str(tmp_path / "m"))
+    # A disk that both see: who goes on needs its lock, which a copy that still lives may hold.
+    image = _folder(tmp_path, "images") / "a.raw"
+    image.write_bytes(bytes(1 << 20))
+    more = {
+        "bandwidth": "24MiB",
+        "network": network,
+        "monitors": str(tmp_path / "m"),
+        "disks": [f"disk: {image}\n"] * 2,
+        "policy": {"images": [guest, os.path.realpath(guest), str(image.parent)]},
+    }
+    pair = Pair(broker, tmp_path, guest, **more)
     moments = random.Random(6)
     came = collections.Counter()
-    try:
+    with watcher, ending(pair, broker):
         here = None
         for number in range(rounds):
-            victim = VICTIMS[number % len(VICTIMS)]
+            victim = victim_of(number)
             if here is None:
                 here = 0
                 started = pair.strangers[0].do("start", profile="web")
@@ -326,6 +261,7 @@ def test_whatever_is_killed_at_whatever_moment_one_copy_runs(tmp_path, network, 
             shown = repr((number, victim, outcome, states, running, alive))
             logs = "\n".join(agent.log()[-3000:] for agent in pair.agents)
             assert len(running) <= 1, f"{shown}\n{logs}"
+            assert not watcher.overlaps(), f"{watcher.overlaps()} {shown}\n{logs}"
             if outcome["status"] == "done" and not running:
                 # It went, and was killed there.
                 assert victim == "destination QEMU", f"{shown}\n{logs}"
@@ -358,15 +294,5 @@ def test_whatever_is_killed_at_whatever_moment_one_copy_runs(tmp_path, network, 
             else:
                 here = None
                 assert alive == {}, f"{shown}\n{logs}"
-        print(dict(came))
-    finally:
-        for agent in pair.agents:
-            agent.kill()
-        ends = [decisions(agent) for agent in pair.agents]
-        for key in ends[0].keys() & ends[1].keys():
-            # What one host ran on word of the other, the other did not go on with.
-            assert {ends[0][key], ends[1][key]} != {"kept", "committed"}
-        for agent in pair.agents:
-            agent.close()
-            assert agent.machines() == {}
-        broker.close()
+        print(dict(came), f"{watcher.copies} copies, asked {watcher.looks} times")
+        assert watcher.together == 2

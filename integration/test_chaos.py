@@ -6,19 +6,33 @@ import asyncio
 import json
 import os
 import random
+import signal
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from integration.chaos import Cable, Sender
+from integration.chaos import Link, Relay, Sender
 from integration.conftest import installed
-from integration.mqtt import ROOT, AgentProcess, Broker, Stranger
+from integration.mqtt import ROOT, SECONDS, AgentProcess, Broker, Stranger
+from integration.namespaces import BROKER, Network
 
 pytestmark = pytest.mark.integration
 
 FULL = os.environ.get("QEMU_LAUNCHER_FULL") == "1"
 #: Rounds of ten commands; each ends the broker, most an agent or its connections as well.
-ROUNDS = 50 if FULL else 5
+ROUNDS = 50 if FULL else 4
+#: What goes wrong in a round, in this order; a link is still away when the broker ends.
+TROUBLES = (
+    ("link", "broker"),
+    ("broker", "agent"),
+    ("reset", "broker"),
+    ("link", "agent", "broker", "reset"),
+)
+#: Seconds that a link is away; every fifth time for longer than a broker waits for a sign of life
+#: (1.5 * KEEPALIVE), and the agent too when it has something to say.
+AWAY, LONG = (0.1, 3.0), 27.0
 NAMES = ("m0", "m1", "m2", "m3")
 PROFILE = """\
 qemu: {qemu}
@@ -38,9 +52,9 @@ exec {qemu} "$@"
 
 
 class Host:
-    """An agent behind a cable, and what QEMUs were really started."""
+    """An agent behind a link and a relay, and what QEMUs were really started."""
 
-    def __init__(self, folder, broker: Broker, port: int) -> None:
+    def __init__(self, folder, broker: Broker, port: int, prefix=()) -> None:
         self.spawned = folder / "spawned"
         self.spawned.touch()
         qemu = folder / "bin" / "qemu-system-x86_64"
@@ -54,8 +68,9 @@ class Host:
             (profiles / f"{name}.yaml").write_text(PROFILE.format(qemu=qemu))
         policy = folder / "policy.yaml"
         policy.write_text(f"binaries: [{qemu.parent}]\nmemory: 64MiB\nqmp: [object-add]\n")
-        self.agent = AgentProcess(broker, str(folder), "chaos", str(policy), str(profiles))
-        self.agent.words[self.agent.words.index(broker.url)] = f"mqtt://127.0.0.1:{port}"
+        words = (str(folder), "chaos", str(policy), str(profiles))
+        self.agent = AgentProcess(broker, *words, prefix=prefix)
+        self.agent.words[self.agent.words.index(broker.url)] = f"mqtt://{broker.address}:{port}"
 
     def starts(self) -> dict[str, list[int]]:
         """Pids of the machines' processes by name, in the order in which they were started."""
@@ -97,13 +112,15 @@ def commands_of(number: int) -> dict[str, tuple[str, dict[str, object]]]:
     return found
 
 
-async def disturb(number: int, broker: Broker, cable: Cable, agent: AgentProcess) -> None:
+async def disturb(number: int, broker: Broker, relay: Relay, link: Link, agent) -> None:
     """One round's trouble, somewhere in the middle of its commands."""
-    kinds = (("broker",), ("broker", "agent"), ("cut", "broker"), ("agent", "broker", "cut"))
-    for kind in kinds[number % 4]:
+    for kind in TROUBLES[number % len(TROUBLES)]:
         await asyncio.sleep(random.uniform(0.0, 0.15))
-        if kind == "cut":
-            cable.cut()
+        if kind == "link":
+            long = FULL and len(link.cuts) % 5 == 4
+            await link.cut(LONG if long else random.uniform(*AWAY))
+        elif kind == "reset":
+            relay.reset()
         elif kind == "agent":
             agent.kill()
             agent.start()
@@ -111,6 +128,7 @@ async def disturb(number: int, broker: Broker, cable: Cable, agent: AgentProcess
             broker.kill()
             await asyncio.sleep(random.uniform(0.0, 0.1))
             await asyncio.to_thread(broker.start)
+    await link.whole()
 
 
 async def check(sender: Sender, host: Host, commands: dict) -> None:
@@ -162,28 +180,38 @@ def check_retained(stranger: Stranger, host: Host) -> None:
     assert {value["verdict"] for value in shown.values()} == {"match"}
     reports = stranger.retained(f"{ROOT}/hosts/chaos/machines/+/report")
     assert {topic.split("/")[-2] for topic, value in reports.items() if value} == set(running)
+    status = stranger.retained(f"{ROOT}/hosts/chaos/status")
+    assert [value["status"] for value in status.values()] == ["online"]
 
 
-@pytest.mark.timeout(900 if FULL else 120)
-async def test_each_command_has_one_effect_and_one_final_answer(tmp_path):
-    broker = Broker(str(tmp_path))
+@pytest.fixture
+def network():
+    made = Network(1)
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(1500 if FULL else 120)
+async def test_each_command_has_one_effect_and_one_final_answer(tmp_path, network):
+    broker = Broker(str(tmp_path), prefix=network.middle, address=BROKER)
     broker.start()
-    cable = Cable(broker.port)
+    relay, link = Relay(broker.socket, network.listen()), Link(network)
+    # No link of the host's is on the sender's way, but it is in another namespace.
+    door = Relay(broker.socket, socket.create_server(("127.0.0.1", 0)))
     begun, everything = time.monotonic(), {}
-    kills = ROUNDS // 2
-    async with cable:
-        host = Host(tmp_path, broker, cable.port)
+    async with relay, door:
+        host = Host(tmp_path, broker, relay.port, network.inside(0))
         agent = host.agent
         agent.start()
         try:
-            async with Sender(broker.port, "chaos") as sender:
+            async with Sender(door.port, "chaos") as sender:
                 first = {"keep": ("start", {"profile": "keep"})}
                 first |= {f"first-{n}": ("start", {"profile": n}) for n in NAMES[1::2]}
                 await sender.finish(first)
                 for number in range(ROUNDS):
                     commands = commands_of(number)
                     everything |= commands
-                    trouble = asyncio.ensure_future(disturb(number, broker, cable, agent))
+                    trouble = asyncio.ensure_future(disturb(number, broker, relay, link, agent))
                     for one, (verb, what) in commands.items():
                         # The bus delivers at least once.
                         await asyncio.gather(*(sender.send(one, verb, what) for _ in range(2)))
@@ -193,9 +221,78 @@ async def test_each_command_has_one_effect_and_one_final_answer(tmp_path):
             stranger = Stranger(broker, "chaos")
             await asyncio.to_thread(check_retained, stranger, host)
         finally:
+            await link.whole()
             await asyncio.to_thread(agent.close)
             broker.close()
+    kills = sum("agent" in TROUBLES[number % len(TROUBLES)] for number in range(ROUNDS))
     print(
         f"{len(everything)} commands, {sender.sent} sent, {ROUNDS} kills of the broker,"
-        f" {kills} of the agent, {cable.cuts} cuts, {time.monotonic() - begun:.0f} s"
+        f" {kills} of the agent, {relay.resets} resets, link cut {len(link.cuts)} times for"
+        f" {sum(link.cuts):.0f} s, {time.monotonic() - begun:.0f} s"
     )
+
+
+async def test_a_relay_that_hangs_up_while_the_broker_is_away_is_tried_again_soon(tmp_path):
+    """As load balancers do: they let everybody in, and hang up when there is no broker behind."""
+    broker = Broker(str(tmp_path))
+    relay = Relay(broker.socket, socket.create_server(("127.0.0.1", 0)))
+    async with relay:
+        agent = Host(tmp_path, broker, relay.port).agent
+        agent.start()
+        try:
+            async with asyncio.timeout(20):  # three attempts, each of which may not take ten
+                while relay.taken < 4:
+                    relay.news.clear()
+                    await relay.news.wait()
+            broker.start()
+            stranger = Stranger(broker, "chaos")
+            await asyncio.to_thread(stranger.wait_retained, "status", _is_online)
+        finally:
+            await asyncio.to_thread(agent.close)
+            broker.close()
+
+
+def _is_online(status: dict) -> bool:
+    return status["status"] == "online"
+
+
+@pytest.mark.timeout(240)
+def test_what_happened_behind_a_silent_link_is_told_when_it_is_back(tmp_path, network):
+    """A machine dies and a command is sent meanwhile; in full also for so long that it is lost."""
+    broker = Broker(str(tmp_path), prefix=network.middle, address=BROKER)
+    broker.start()
+    host = Host(tmp_path, broker, broker.port, network.inside(0))
+    stranger = Stranger(broker, "chaos")
+    status, pool = f"{ROOT}/hosts/chaos/status", ThreadPoolExecutor(1)
+    try:
+        host.agent.start()
+        stranger.wait_retained("status", _is_online)
+        assert stranger.do("start", profile="keep")["status"] == "done"
+        network.lose(0, True)
+        began = time.monotonic()
+        os.kill(host.living()["keep"][0], signal.SIGKILL)
+        # Another one, for each has a topic of its own for its answers.
+        asked = pool.submit(Stranger(broker, "chaos").do, "start", id="meanwhile", profile="m0")
+        if FULL:
+            stranger.wait_retained("status", lambda value: value["status"] == "lost")
+            print(f"lost after {time.monotonic() - began:.1f} s")
+        else:
+            assert _is_online(stranger.retained(status)[status])
+        shown = stranger.retained(f"{ROOT}/hosts/chaos/machines/+/state")
+        # As far as anybody here can know.
+        assert [value["actual"] for value in shown.values()] == ["running"]
+        assert not asked.done()
+        network.lose(0, False)
+        began = time.monotonic()
+        answer = asked.result(SECONDS)
+        assert (answer["status"], answer["result"]["changed"]) == ("done", True), answer
+        print(f"answered {time.monotonic() - began:.1f} s after it was back")
+        stranger.wait_retained("status", _is_online)
+        shown = stranger.retained(f"{ROOT}/hosts/chaos/machines/+/state")
+        living = {name: pids for name, pids in host.living().items() if pids}
+        assert {topic.split("/")[-2] for topic, value in shown.items() if value} == {"m0"}
+        assert [(name, len(pids)) for name, pids in living.items()] == [("m0", 1)]
+    finally:
+        pool.shutdown()
+        host.agent.close()
+        broker.close()

@@ -30,6 +30,7 @@ def obstacle_findings(pair: Pair) -> Iterator[Finding]:
         yield from _blocked(pair, entry)
     yield from _transport(pair)
     yield from _nodes(pair)
+    yield from _images(pair)
 
 
 def _blocked(pair: Pair, entry: Entry) -> Iterator[Finding]:
@@ -79,3 +80,20 @@ def _nodes(pair: Pair) -> Iterator[Finding]:
         text = f"call the destination's node {entry.id!r}, or map it with block-bitmap-mapping"
         cures = (Cure("destination", text, *subject, entry.id),)
         yield pair.finding("nodes", what, (entry.id, None), subject=subject, cures=cures)
+
+
+def _images(pair: Pair) -> Iterator[Finding]:
+    """Disks whose content does not travel: both ends must mean one file."""
+    there = pair.destination.images or {}
+    for key, here in (pair.source.images or {}).items():
+        other = there.get(key, here)
+        if other == here:
+            continue
+        absent = other == "absent"
+        code, verb = ("image-absent", "is not") if absent else ("image", "is another file")
+        entry = pair.source.find("blockdev", key)
+        subject = ("blockdev", entry.type if entry is not None else "", key, "filename")
+        text = "a path at the destination that leads to the source's file"
+        cures = (Cure("destination", text, *subject),)
+        what = f"the image of block node {key!r} {verb} at the destination"
+        yield pair.finding(code, what, (here, other), subject=subject, cures=cures)

@@ -44,6 +44,8 @@ class Side:
         features: what the kernel offers: True, False, or None for unknown.
         ram: RAM blocks by name, as QEMU says.
         file_systems: what the files of memory backends are on (`ext4`), by path.
+        images: which files the guest's writable disks are (`inode 12`, or `absent`), by block
+            node. Known of two hosts that share their storage, and of no others.
         blockers: why QEMU itself says that it cannot be migrated.
         trouble: why this end cannot be started at all; `trouble_code` is that error's, and
             `trouble_hint` what to do about it.
@@ -70,6 +72,7 @@ class Side:
     cpu_flags: frozenset[str] | None = None
     ram: Mapping[str, Block] | None = None
     file_systems: Mapping[str, str] | None = None
+    images: Mapping[str, str] | None = None
     blockers: tuple[str, ...] = ()
     trouble: str = ""
     trouble_code: str = ""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FORM = 1
 _MAPPINGS = ("settings", "owners", "told", "compat", "defaults")
 _VERSIONS = ("version", "linux")
+_TABLES = ("file_systems", "images")
 _SETS = ("machines", "cpu_flags")
 _TEXTS = (
     *("name", "machine", "asked", "ram_id", "accel", "platform"),
@@ -70,7 +71,8 @@ def side_from_json(value: Any, name: str) -> Side:
 
 
 def _side(value: Mapping[str, Any]) -> Side:
-    found = dict(value)
+    # An end that was kept when its machine started may be of an agent that told no images.
+    found = {"images": None, **value}
     for name in _MAPPINGS:
         if found[name] is not None:
             found[name] = {tuple(map(str, row[:-1])): str(row[-1]) for row in found[name]}
@@ -87,8 +89,9 @@ def _side(value: Mapping[str, Any]) -> Side:
     )
     if found["ram"] is not None:
         found["ram"] = {str(n): Block(int(b[0]), int(b[1])) for n, b in found["ram"].items()}
-    if found["file_systems"] is not None:
-        found["file_systems"] = {str(k): str(v) for k, v in found["file_systems"].items()}
+    for name in _TABLES:
+        if found[name] is not None:
+            found[name] = {str(k): str(v) for k, v in found[name].items()}
     found["blockers"] = tuple(map(str, found["blockers"]))
     found["features"] = {
         str(k): None if v is None else bool(v) for k, v in found["features"].items()

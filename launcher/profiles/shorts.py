@@ -312,7 +312,10 @@ _AGENT = "guest-agent"
 #: What `memory` says to the machine; the rest is the backend's.
 _SIZES = ("size", "slots", "maxmem")
 
-_IMAGE_KEYS = ("file", "format", "id", "read-only", "discard", "detect-zeroes", "cache")
+#: What of a short disk is its block node's; the rest is its device's.
+_IMAGE_KEYS = (
+    *("file", "format", "id", "backing", "read-only", "discard", "detect-zeroes", "cache"),
+)
 
 
 def _image(given: Mapping, kind: Node, source: Scalar) -> Mapping:

@@ -1042,6 +1042,23 @@ def test_what_qemu_says_itself():
     assert compare(end, stuck)["blocker-there", ""].severity == "harmless"
 
 
+def test_disks_are_one_file_at_both_ends():
+    """What is not known at an end is nothing to complain of."""
+    here = side(q35(disk={"file": "/d.raw", "format": "raw"}), images={"disk0": "inode 1"})
+    for images in ({"disk0": "inode 1"}, {}, None):
+        assert not breaks(preflight(here, replace(here, images=images), know()))
+        assert not breaks(preflight(replace(here, images=None), replace(here), know()))
+    other = compare(here, replace(here, images={"disk0": "inode 2"}))["image", "filename"]
+    assert (other.severity, other.type, other.id) == ("breaks", "raw", "disk0")
+    assert (other.source, other.destination) == ("inode 1", "inode 2")
+    assert "another file" in other.message
+    absent = compare(here, replace(here, images={"disk0": "absent"}))["image-absent", "filename"]
+    assert absent.severity == "breaks"
+    assert "is not at the destination" in absent.message
+    unnamed = replace(here, images={"x": "inode 1"})
+    assert compare(unnamed, replace(here, images={"x": "absent"}))["image-absent", "filename"]
+
+
 def test_transports():
     ends = side(q35(), "7.2"), side(q35(), "10.0")
     found = preflight(*ends, know(), via="file")
@@ -1331,6 +1348,7 @@ def test_an_end_comes_back_from_json_as_it_was():
         "blockers": ("no",),
         "told": {("migration-capability", "multifd"): "on"},
         "file_systems": {"/ram": "ext4"},
+        "images": {"disk0": "inode 1"},
     }
     for one in (
         side(whole, "11.1", facts=facts, **known),
@@ -1349,6 +1367,7 @@ def test_an_end_comes_back_from_json_as_it_was():
         ({"version": ["7.2", "x"]}, "cannot be read"),
         ({"features": []}, "cannot be read"),
         ({"file_systems": ["x"]}, "cannot be read"),
+        ({"images": ["x"]}, "cannot be read"),
     ],
 )
 def test_an_end_of_another_form_is_refused(change, words):
@@ -1356,3 +1375,9 @@ def test_an_end_of_another_form_is_refused(change, words):
         side_from_json({**side_as_json(side(MICROVM)), **change}, "h2")
     with pytest.raises(InputError, match="another form"):
         side_from_json([], "h2")
+
+
+def test_an_end_that_was_kept_without_its_images():
+    kept = side_as_json(side(MICROVM))
+    del kept["images"]
+    assert side_from_json(kept, "h2") == side(MICROVM)

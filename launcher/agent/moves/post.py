@@ -44,6 +44,12 @@ def peer_error(peer: str, told: Any) -> PeerError:
     return error
 
 
+def said_of(body: dict[str, Any]) -> tuple[str, ...] | None:
+    """What QEMU at the other host said, as far as it was told; None when nothing is told of it."""
+    said = body.get("said")
+    return tuple(str(one) for one in said[:64]) if isinstance(said, list) else None
+
+
 Said = tuple[str, "dict[str, Any]"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from launcher.agent.moves.model import ABORTED, KEEP, PROGRESS, PROVED, REFUSED
-from launcher.agent.moves.post import SOON, peer_error
+from launcher.agent.moves.post import SOON, peer_error, said_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ class Remote:
         while True:
             word, body = await box.get()
             self.answered = asyncio.get_running_loop().time()
-            said = body.get("said")
-            if isinstance(said, list):
-                self._words = tuple(str(one) for one in said[:64])
+            said = said_of(body)
+            if said is not None:
+                self._words = said
             if word == PROGRESS and isinstance(body.get("status"), str):
                 self.info = {"status": body["status"]}
             elif word == PROVED:

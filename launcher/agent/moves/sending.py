@@ -29,6 +29,7 @@ from launcher.agent.moves.model import (
     VERDICTS,
     Move,
 )
+from launcher.agent.moves.post import peer_error, said_of
 from launcher.agent.moves.remote import Remote
 from launcher.agent.moves.sides import source_side
 from launcher.data import load_rules
@@ -104,7 +105,7 @@ class Sending:
         """The destination waits, and nothing speaks against it.
 
         Raises:
-            PeerError: it does not take it.
+            PeerError: it does not take it, or cannot.
             MigrationError: something speaks against it.
         """
         moves, move = self.moves, self.move
@@ -117,8 +118,12 @@ class Sending:
         self._answered = answer is not None
         if answer is not None and answer[0] == PROGRESS:
             answer = await ask(move.peer, PREPARE, move.id, body, last, _START)
-        if answer is None or answer[0] == ABORTED:
+        if answer is None:
             raise silent(move.peer)
+        if answer[0] == ABORTED:
+            # It began, and could not have a machine that waits: an image is not there, for example.
+            self._said = said_of(answer[1]) or ()
+            raise peer_error(move.peer, answer[1].get("error"))
         self._place = answer[1]
         self._lap("prepared")
         here = await source_side(moves.machines, owned, self.source)

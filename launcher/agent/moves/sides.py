@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+
 from launcher.agent.machines import LOCK
 from launcher.ends import blockers, end_of, planned_end, ram_blocks, unnamed
 from launcher.incoming import waiting_plan
@@ -15,11 +18,13 @@ if TYPE_CHECKING:
     from launcher.agent.journal import Owned
     from launcher.agent.machines import Machines
     from launcher.machine import Machine
+    from launcher.plan import Plan
     from launcher.preflight import Side
     from launcher.prepare import Prepared
     from launcher.rejoined import Rejoined
 
 _SIDE = "side"
+_ON = ("true", "on")
 
 
 async def keep_side(machines: Machines, prepared: Prepared) -> None:
@@ -32,7 +37,34 @@ async def keep_side(machines: Machines, prepared: Prepared) -> None:
 
 def _planned(prepared: Prepared) -> Side:
     # The guest keeps its UUID on its way: neither end draws one.
-    return replace(planned_end(prepared), draws_uuid=False)
+    return replace(planned_end(prepared), draws_uuid=False, images=_images(prepared.plan))
+
+
+def _images(plan: Plan) -> dict[str, str]:
+    """Which files the guest's writable disks are, by block node.
+
+    Told by inode, which is one for all hosts that share a file system (NFS, CephFS, GFS2 and so
+    on), where device numbers are each host's own. A copy of what is only read may lie anywhere.
+    """
+    found: dict[str, str] = {}
+    for option in plan.options:
+        node: Any = {"driver": option.head, **option.members}
+        if option.name.lstrip("-") != "blockdev":
+            continue
+        key = str(node.get("node-name", ""))
+        while isinstance(node, dict) and str(node.get("read-only")).lower() not in _ON:
+            if node.get("driver") == "file":
+                with suppress(OSError):
+                    found[key] = _file(str(node.get("filename")))
+            node = node.get("file")
+    return found
+
+
+def _file(path: str) -> str:
+    try:
+        return f"inode {os.stat(path).st_ino}"
+    except FileNotFoundError:
+        return "absent"
 
 
 async def source_side(machines: Machines, owned: Owned, source: Rejoined) -> Side:
@@ -67,4 +99,5 @@ async def waiting_side(machine: Machine) -> dict[str, Any]:
         MonitorError: QEMU did not answer.
     """
     side = unnamed(machine.prepared, await end_of(machine))
-    return side_as_json(replace(side, draws_uuid=False))
+    images = _images(machine.plan)
+    return side_as_json(replace(side, draws_uuid=False, images=images))
