@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 
 from integration.mqtt import ROOT
 from integration.namespaces import Network
-from launcher.bus.broker import connected
+from launcher.bus.broker import Client, connected
 
 
 class Relay:
@@ -141,7 +141,7 @@ class Sender:
         self.finals: dict[str, list[bytes]] = {}
         self.first: dict[str, str] = {}
         self.sent = 0
-        self._client: aiomqtt.Client | None = None
+        self._client: Client | None = None
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Sender:
@@ -157,7 +157,7 @@ class Sender:
         session.SessionExpiryInterval = 3600
         while True:
             try:
-                made = aiomqtt.Client(
+                made = Client(
                     "127.0.0.1",
                     self._port,
                     identifier=f"chaos-{self._host}",

@@ -18,6 +18,7 @@ from typing import IO
 
 from integration.conftest import ROOT as PROJECT
 from integration.conftest import needs
+from integration.ports import free_port
 from launcher.cache import cache_folder
 from tests.support.certificates import Authority
 
@@ -84,9 +85,7 @@ class Broker:
         self.tools = broker_folder()
         self.folder, self.prefix, self.address = folder, list(prefix), address
         self.authority, self.user, self.passwords = authority, user, passwords
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = sock.getsockname()[1]
+        self.port = free_port()
         self.url = f"{'mqtts' if authority else 'mqtt'}://{address}:{self.port}"
         #: Where tests reach it from whichever namespace; only one without rules.
         self.socket = os.path.join(folder, "mosquitto.sock")
@@ -252,6 +251,7 @@ class AgentProcess:
             self.kill(signal.SIGTERM)
         for name in self.machines():
             self.launcher("stop", "--force", name)
+        assert "Traceback" not in self.log()
 
     def log(self) -> str:
         with open(os.path.join(self.folder, "agent.log")) as file:

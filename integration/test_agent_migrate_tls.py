@@ -15,6 +15,7 @@ import pytest
 
 from integration.conftest import RELEASES, installed
 from integration.mqtt import ROOT, Stranger
+from integration.ports import free_port
 from integration.rawqmp import RawQMP
 from integration.test_agent_migrate import Pair
 from launcher.agent.moves.tls import REFUSED
@@ -59,12 +60,6 @@ def test_a_name_is_written_as_qemu_writes_it(release, authority, tmp_path):
         assert qemu.execute("query-status")["status"] == "inmigrate"
     finally:
         qemu.close()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def is_turned_away(port: int, authority: Authority, certificate: str, key: str) -> bool:

@@ -33,7 +33,10 @@ FEATURES = {
 #: Features that need devices of the host: a tap in tests of its own, a vhost-user daemon.
 ELSEWHERE = {"tap", "tpm"}
 
-QCOW2 = ("disk,snapshot=on.qcow2", "system.qcow2", "extra/own.qcow2", "base.qcow2")
+QCOW2 = (
+    *("disk,snapshot=on.qcow2", "system.qcow2", "extra/own.qcow2", "base.qcow2"),
+    "alone.qcow2",
+)
 RAW = (
     *("d i,,s=k'.raw", "json:{}.raw", "nbd:localhost.raw", "data.raw", "odd.bin", "install.iso"),
     *("tools.iso", "back.raw", "a,b=c.raw"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -191,3 +193,21 @@ async def test_a_guest_that_is_interpreted_is_told_from_one_that_runs(qemu, gues
         assert verdict.native is ladder.ok, verdict.reason
     finally:
         await machine.close()
+
+
+async def test_the_end_of_a_session_can_be_cancelled_and_nobody_complains(newest_qemu):
+    """Else asyncio tells of a future that was lost, on stderr and with a traceback."""
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+    for turns in range(8):
+        async with launcher.launch(profile(), qemu=newest_qemu.binary) as machine:
+            machine.process.send_signal(signal.SIGKILL)
+            await machine.wait()
+            ending = asyncio.ensure_future(machine.monitor.close())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
+        gc.collect()
+        await asyncio.sleep(0)
+    assert told == []

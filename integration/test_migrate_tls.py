@@ -10,13 +10,13 @@ import os
 import random
 import re
 import shutil
-import socket
 import subprocess
 
 import pytest
 
 from integration.certificates import make_authority, make_certificate
 from integration.conftest import installed, needs_tap
+from integration.ports import free_port
 from integration.test_migrate import (
     FULL,
     PAIRS,
@@ -132,9 +132,7 @@ async def _listened(source, destination) -> bool:
         await asyncio.gather(copy(reader, out[1]), copy(out[0], writer), return_exceptions=True)
 
     server = await asyncio.start_server(relay, "127.0.0.1", 0)
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     between = server.sockets[0].getsockname()[1]
     real = transport.arguments
 

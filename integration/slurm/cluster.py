@@ -8,11 +8,11 @@ import random
 import re
 import select
 import signal
-import socket
 import subprocess
 import time
 
 from integration.conftest import ROOT, needs
+from integration.ports import free_ports
 from launcher.cache import cache_folder
 
 SECONDS = 60
@@ -24,17 +24,6 @@ def slurm_folder() -> str:
     there = os.path.exists(os.path.join(folder, "slurmctld"))
     needs(there, "Slurm is not there; scripts/slurm brings it")
     return folder
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
 
 
 #: No control groups (a container may not make any), no accounting daemon, no mail. The job
@@ -89,7 +78,7 @@ class Cluster:
         os.chmod(folder, 0o755)
         for name in ("munge", "state", *(f"spool-{node}" for node in NODES)):
             os.mkdir(os.path.join(folder, name), 0o755)
-        controller, *ports = _free_ports(1 + len(NODES))
+        controller, *ports = free_ports(1 + len(NODES))
         library = os.path.join(os.path.dirname(self.programs), "root/usr/lib/x86_64-linux-gnu")
         config = _CONFIG.format(
             controller=controller,

@@ -116,7 +116,7 @@ class Agent:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self.machines.close()
+            await self.machines.close()
             self.journal.close()
 
     # -- connections --------------------------------------------------------------------------

@@ -74,6 +74,7 @@ class Links:
         self._tell = tell
         self._monitors: dict[str, Monitor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def open(self, machine: Machine) -> None:
         """Listen to a machine as soon as it answers."""
@@ -90,12 +91,16 @@ class Links:
         """Listen to a machine no more."""
         task = self._tasks.pop(name, None)
         if task is not None:
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
             task.cancel()
 
-    def close_all(self) -> None:
-        """Listen to nobody any more."""
+    async def close_all(self) -> None:
+        """Listen to nobody any more; no session is left."""
         for name in list(self._tasks):
             self.close(name)
+        # The end of the loop would cut them off, and asyncio tell of it with a traceback.
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def _listen(self, machine: Machine) -> None:
         name, budget = machine.name, Budget(_BURST, _RATE)

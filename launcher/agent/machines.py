@@ -364,8 +364,8 @@ class Machines:
         with suppress(HostError, InputError, OSError):
             claim(name).remove()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of everything; the machines go on."""
         self._ends.close()
-        self._links.close_all()
+        await self._links.close_all()
         self.planner.close()

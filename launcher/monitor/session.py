@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _HISTORY = 1024
 _CLOSE_TIMEOUT = 5.0
+#: Seconds more for an end that was cancelled: it needs a few turns of the loop.
+_LAST = 0.5
 
 
 @record
@@ -365,10 +367,25 @@ class Monitor:
                 return
             had_broken = self._client.runstate is Runstate.DISCONNECTING
             try:
-                await self._client.disconnect()
+                await self._disconnect()
             except Exception as error:  # noqa: BLE001 (one of eight types, none of them in its API)
                 if had_broken:
                     self._cause = error
+
+    async def _disconnect(self) -> None:
+        """As the client's, and to its end when we are cancelled meanwhile.
+
+        Half done, it leaves a future behind that nobody can reach, and asyncio tells of that with a
+        traceback (qemu.qmp 0.0.6, `_wait_disconnect`).
+        """
+        ending = asyncio.ensure_future(self._client.disconnect())
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait({ending}, timeout=_LAST)
+            if not ending.cancel() and not ending.cancelled():
+                ending.exception()  # it has been seen
+            raise
 
     async def _lost(self, command: str) -> MonitorError:
         await self._collect()

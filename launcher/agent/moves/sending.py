@@ -224,9 +224,7 @@ class Sending:
 
     def _hear(self, body: dict[str, Any]) -> None:
         """What the destination's QEMU said last, too."""
-        said = body.get("said")
-        more = [str(one) for one in said[:64]] if isinstance(said, list) else []
-        self._said = tuple(dict.fromkeys((*self._said, *more)))
+        self._said = tuple(dict.fromkeys((*self._said, *(said_of(body) or ()))))
 
     def _over(self, phase: str) -> None:
         self._note(phase)
