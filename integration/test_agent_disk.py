@@ -60,7 +60,7 @@ def make_pair(tmp_path, guest):
     folder = str(_folder(tmp_path, "broker"))
     broker = Broker(folder, prefix=network.middle, address=BROKER, authority=authority)
 
-    def make(releases=("7.2", "11.1"), **more) -> Pair:
+    def make(releases=("10.0", "11.1"), **more) -> Pair:
         make_images(tmp_path / "images")
         disks = DISKS.format(folder=tmp_path / "images")
         policy = {"image-formats": ["raw", "qcow2"], "qmp": ["query-block"]}
@@ -115,7 +115,7 @@ def writes(pair: Pair, end: int, after: int = 0) -> int:
 
 
 def test_a_guest_takes_its_disks_to_another_host_and_back(make_pair, tmp_path):
-    """Over TLS, from QEMU 7.2 to 11.1: it writes and reads all the time, and nothing is lost."""
+    """Over TLS, from QEMU 10.0 to 11.1: it writes and reads all the time, and nothing is lost."""
     pair = make_pair()
     images = {"raw": str(tmp_path / "images/a.raw"), "qcow2": str(tmp_path / "images/b.qcow2")}
     last = begin(pair)

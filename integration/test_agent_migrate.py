@@ -86,7 +86,7 @@ def far(network, tmp_path, guest):
     pair = None
     broker.start()
     try:
-        pair = Pair(broker, tmp_path, guest, ("7.2", "11.1"), network=network, authority=authority)
+        pair = Pair(broker, tmp_path, guest, ("10.0", "11.1"), network=network, authority=authority)
         yield pair
     finally:
         if pair is not None:
@@ -101,7 +101,7 @@ def _folder(parent, name):
 
 
 def test_a_guest_goes_over_tls_to_a_host_in_another_namespace_and_back(far):
-    """With the shipped rules of the broker, from QEMU 7.2 to 11.1: it counts on without a gap."""
+    """With the shipped rules of the broker, from QEMU 10.0 to 11.1: it counts on without a gap."""
     here, there = far.strangers
     started = here.do("start", profile="web")
     assert started["status"] == "done", started
