@@ -428,9 +428,10 @@ def test_a_mismatch_under_warn_is_told(line):
 
 @pytest.mark.slow
 def test_a_console_on_a_full_disk_is_told(line, boot):
+    words = ("--set", f"name={line.name}", "--qemu", binary_of("10.0"))
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [*QL, "run", *boot, "--set", f"name={line.name}", "--until", "never"],
+            [*QL, "run", *boot, *words, "--until", "never"],
             cwd=ROOT,
             env=line.env,
             stdin=subprocess.DEVNULL,
@@ -449,7 +450,7 @@ def test_a_machine_whose_profile_is_in_a_folder_of_any_name(line):
     folder.mkdir()
     path = folder / "web.yaml"
     path.write_text(f"name: {line.name}\nplatform: native\nmachine: none\naccel: tcg\n")
-    assert line("run", str(path), "--detach").returncode == 0
+    assert line("run", str(path), "--detach", "--qemu", binary_of("10.0")).returncode == 0
     shown = json.loads(line("ps", "--format", "json").stdout)["machines"][0]
     assert shown["profile"] == str(path)
     assert line("stop", line.name, "--now").returncode == 0

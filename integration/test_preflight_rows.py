@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from typing import Any
 
 import pytest
@@ -299,14 +300,16 @@ def test_what_succeeds_is_not_called_broken(case):
 
 
 @pytest.mark.parametrize("release", ["10.0", "11.1"])
-def test_a_file_that_postcopy_cannot_ask_for(release, tmp_path):
+def test_a_file_that_postcopy_cannot_ask_for(release):
     """FACTS 5b: the capability is refused by the destination; which file systems do is known."""
-    own = backed("file", "mem0", **{"mem-path": str(tmp_path / "ram"), "share": True})
-    ends = End(capable(own, "postcopy-ram"), "7.2"), End(capable(own, "postcopy-ram"), release)
-    findings = breaks(predict(*ends))
-    assert [f.code for f in findings] == ["postcopy-file"], told(findings)
-    outcome = move(*ends)
-    assert (outcome.result, outcome.said) == ("refused", findings[0].words)
+    # /tmp is a tmpfs on some machines, which would do.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        own = backed("file", "mem0", **{"mem-path": f"{folder}/ram", "share": True})
+        ends = End(capable(own, "postcopy-ram"), "7.2"), End(capable(own, "postcopy-ram"), release)
+        findings = breaks(predict(*ends))
+        assert [f.code for f in findings] == ["postcopy-file"], told(findings)
+        outcome = move(*ends)
+        assert (outcome.result, outcome.said) == ("refused", findings[0].words)
 
 
 @pytest.mark.usefixtures("_tap")
