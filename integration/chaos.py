@@ -14,7 +14,8 @@ from paho.mqtt.properties import Properties
 
 from integration.mqtt import ROOT
 from integration.namespaces import Network
-from launcher.bus.broker import Client, connected
+from launcher.bus.link import Link as Session
+from launcher.bus.link import connected
 
 
 class Relay:
@@ -141,7 +142,7 @@ class Sender:
         self.finals: dict[str, list[bytes]] = {}
         self.first: dict[str, str] = {}
         self.sent = 0
-        self._client: Client | None = None
+        self._client: Session | None = None
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Sender:
@@ -157,7 +158,7 @@ class Sender:
         session.SessionExpiryInterval = 3600
         while True:
             try:
-                made = Client(
+                made = Session(
                     "127.0.0.1",
                     self._port,
                     identifier=f"chaos-{self._host}",

@@ -26,12 +26,12 @@ from launcher.bus.broker import (
     Broker,
     MqttError,
     acknowledge,
-    connected,
     make_client,
     share_pool,
     subscribe_commands,
     thrown_out,
 )
+from launcher.bus.link import connected
 from launcher.bus.refusal import refusal
 from launcher.errors import HostError
 from launcher.notify import Notifier

@@ -13,7 +13,8 @@ import statistics
 import time
 
 from launcher.bus import topics
-from launcher.bus.broker import MqttError, connected, make_client, try_publish
+from launcher.bus.broker import MqttError, make_client, try_publish
+from launcher.bus.link import connected
 from launcher.bus.refusal import refusal
 
 TYPE_CHECKING = False

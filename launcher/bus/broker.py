@@ -18,15 +18,13 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from launcher.bus.link import Link, connected
+from launcher.bus.link import Link
 from launcher.errors import HostError, InputError
 from launcher.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-__all__ = ["connected"]  # of `link`, for those who have a client from here
 
 #: Seconds between two signs of life; a broker that is gone is noticed after twice that.
 KEEPALIVE = 15

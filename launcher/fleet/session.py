@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 
-from launcher.bus.broker import MAXIMUM_PACKET, MqttError, acknowledge, connected, make_client
+from launcher.bus.broker import MAXIMUM_PACKET, MqttError, acknowledge, make_client
+from launcher.bus.link import connected
 from launcher.bus.refusal import BrokerError, refusal
 from launcher.fleet.looking import Looker
 
