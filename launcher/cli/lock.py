@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from launcher.locking.start import Locking, Observed
+    from launcher.locking.start import Locking
     from launcher.locks.compare import Moved
-    from launcher.prepare import Prepared
 
 _NOTHING = "-"
 
@@ -55,37 +54,20 @@ def _write(options: argparse.Namespace) -> int:
     import asyncio
 
     from launcher.cli.plan import request_of
+    from launcher.cli.verify import while_paused
     from launcher.lock_files import check_replaceable, lock_path
-    from launcher.locking.start import prepare_lock, write_lock
+    from launcher.locking.start import prepare_lock, read_back, write_lock
 
     profile = options.files[0]
     path = options.output or lock_path(profile)
     check_replaceable(path)
     prepared = asyncio.run(prepare_lock(request_of(options, profile)))
-    written = write_lock(path, _observed(prepared))
+    written = write_lock(path, while_paused(prepared, read_back))
     if options.format == "json":
         out_json({"file": written.file, "lock": written.document})
         return 0
     out(_told(written))
     return 0
-
-
-def _observed(prepared: Prepared) -> Observed:
-    import asyncio
-
-    from launcher.begin import begin
-    from launcher.cli.signals import note_signals
-    from launcher.cli.verify import until_signal
-    from launcher.locking.start import read_back
-
-    noted = note_signals()
-    started = begin(prepared)
-    try:
-        return asyncio.run(until_signal(read_back(started), noted))
-    except asyncio.CancelledError:
-        raise SystemExit(128 + noted[0]) from None
-    finally:
-        started.abandon()
 
 
 def _told(written: Locking) -> str:

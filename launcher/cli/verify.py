@@ -13,10 +13,11 @@ from launcher.errors import InputError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from typing import Any, TypeVar
 
     from launcher.begin import Started
+    from launcher.prepare import Prepared
     from launcher.report import Report
 
     _T = TypeVar("_T")
@@ -54,12 +55,21 @@ def verify(options: argparse.Namespace) -> int:
 
 def _verify_profile(options: argparse.Namespace) -> Report:
     """Start paused, read everything back, quit; the guest runs no instruction."""
+    from launcher.prepare import load, prepare_now
+
+    return while_paused(prepare_now(load(request_of(options, options.target))), _read_back)
+
+
+def while_paused(prepared: Prepared, work: Callable[[Started], Coroutine[Any, Any, _T]]) -> _T:
+    """What `work` gives with a machine that was started paused and ends with it.
+
+    Raises:
+        SystemExit: a signal ended it.
+    """
     from launcher.begin import begin
     from launcher.cli.loop import import_loop
     from launcher.cli.signals import note_signals
-    from launcher.prepare import load, prepare_now
 
-    prepared = prepare_now(load(request_of(options, options.target)))
     noted = note_signals()
     started = begin(prepared)
     try:
@@ -67,7 +77,7 @@ def _verify_profile(options: argparse.Namespace) -> Report:
         import asyncio
 
         try:
-            return asyncio.run(until_signal(_read_back(started), noted))
+            return asyncio.run(until_signal(work(started), noted))
         except asyncio.CancelledError:
             raise SystemExit(128 + noted[0]) from None
     finally:
