@@ -9,6 +9,7 @@ from launcher.agent.machines import LOCK
 from launcher.ends import blockers, end_of, planned_end, ram_blocks, unnamed
 from launcher.incoming import waiting_plan
 from launcher.preflight import side_as_json, side_from_json
+from launcher.preflight.options import as_words
 from launcher.record import replace
 
 TYPE_CHECKING = False
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from launcher.rejoined import Rejoined
 
 _SIDE = "side"
-_ON = ("true", "on")
 
 
 async def keep_side(machines: Machines, prepared: Prepared) -> None:
@@ -48,11 +48,11 @@ def _images(plan: Plan) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for option in plan.options:
-        node: Any = {"driver": option.head, **option.members}
         if option.name.lstrip("-") != "blockdev":
             continue
+        node: Any = {"driver": option.head, **option.members}
         key = str(node.get("node-name", ""))
-        while isinstance(node, dict) and str(node.get("read-only")).lower() not in _ON:
+        while isinstance(node, dict) and as_words(node.get("read-only")) != "on":
             if node.get("driver") == "file":
                 with suppress(OSError):
                     found[key] = _file(str(node.get("filename")))
