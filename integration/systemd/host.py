@@ -36,7 +36,7 @@ class Host:
         begun = time.monotonic()
         while (last := self.sh(line, ok=False)) != wanted:
             assert time.monotonic() - begun < PATIENCE, f"{line}: {last!r} and never {wanted!r}"
-            time.sleep(0.5)
+            time.sleep(0.5)  # nothing in the guest tells; up to PATIENCE
         return time.monotonic() - begun
 
     def show(self, unit: str, name: str) -> str:

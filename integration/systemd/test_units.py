@@ -77,7 +77,7 @@ def test_a_wrong_profile_is_not_tried_again(host):
     host.profile("wrong", WEB + "nonsense: 1\n")
     wrong = "qemu-launcher@wrong"
     host.sh(f"systemctl start {wrong}; [ $? = 1 ]")
-    time.sleep(5)
+    time.sleep(5)  # RestartSec=2: by then it would have been tried again
     assert host.show(wrong, "ActiveState") == "failed"
     assert host.show(wrong, "ExecMainStatus") == "2"
     assert host.show(wrong, "NRestarts") == "0"
@@ -161,7 +161,7 @@ def test_a_broker_that_is_away_is_waited_for(agent):
     assert agent.show(AGENT, "NRestarts") == "0"
     agent.sh(f"systemctl stop {AGENT}")
     agent.sh(f"systemctl start --no-block {AGENT}")
-    time.sleep(40)
+    time.sleep(40)  # longer than WatchdogSec here, too
     assert agent.show(AGENT, "ActiveState") == "activating"
     agent.sh("systemctl start mosquitto")
     agent.until(f"systemctl show -P ActiveState {AGENT}", "active")
