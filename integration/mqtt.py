@@ -272,24 +272,23 @@ class Stranger:
 
     def listen(self, topic: str, count: int) -> subprocess.Popen[str]:
         """A subscriber that ends after so many messages; it is subscribed when this returns."""
+        # A marker that is retained comes once, and first, as soon as the subscription is there.
+        if self.ready.startswith("ready/"):
+            self.publish(self.ready, "1", "-r")
         listener = subprocess.Popen(
             [
                 *self.broker.tool("sub"),
-                *("-t", topic, "-t", self.ready, "-q", "1"),
+                *("-t", self.ready, "-t", topic, "-q", "1"),
                 *("-F", "%j", "-C", str(count + 1), "-W", str(SECONDS)),
             ],
             stdout=subprocess.PIPE,
             text=True,
         )
-        # A marker of our own comes back once the subscription is there.
-        for _ in range(500):
-            if self.ready.startswith("ready/"):
-                self.publish(self.ready, "1")
-            assert listener.stdout is not None
-            if select.select([listener.stdout], [], [], 0.02)[0]:
-                listener.stdout.readline()
-                return listener
-        raise AssertionError("mosquitto_sub does not subscribe")
+        assert listener.stdout is not None
+        if not select.select([listener.stdout], [], [], 10)[0]:
+            raise AssertionError("mosquitto_sub does not subscribe")
+        listener.stdout.readline()
+        return listener
 
     def publish(self, topic: str, payload: str | bytes, *more: str) -> None:
         raw = payload.encode() if isinstance(payload, str) else payload
