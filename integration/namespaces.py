@@ -71,6 +71,13 @@ class Network:
         """Words before a command that is to run on a host."""
         return ["ip", "netns", "exec", self._names[host + 1]]
 
+    def network_only(self, host: int | None) -> list[str]:
+        """The same for what others are to see that it mounts; None is where the broker is.
+
+        `ip netns exec` gives a command a mount namespace of its own, besides the network.
+        """
+        return ["nsenter", f"--net=/run/netns/{self._names[0 if host is None else host + 1]}"]
+
     def plug(self, host: int, there: bool) -> None:
         """Pull a host's cable, or plug it in again."""
         _ip("-n", self._names[0], "link", "set", f"c{host}", "up" if there else "down")

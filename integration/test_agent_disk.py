@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,16 @@ from integration.agent_pair import Pair
 from integration.conftest import installed
 from integration.mqtt import Broker
 from integration.namespaces import BROKER, Network
+from integration.network_storage import NetworkStorage
 from tests.support.certificates import Authority
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+#: What both hosts see: a folder of this machine's; with QEMU_LAUNCHER_FULL=1 also a network file
+#: system, which needs a package besides those that all tests need.
+STORAGES = (
+    ("one folder", "network") if os.environ.get("QEMU_LAUNCHER_FULL") == "1" else ("one folder",)
+)
 
 DISKS = """\
 disk:
@@ -53,23 +61,48 @@ def blocks(path: str, kind: str, last: int) -> list[bytes]:
 
 
 @pytest.fixture
-def make_pair(tmp_path, guest):
-    """Two hosts in network namespaces that see one folder of images, with TLS everywhere."""
-    network, made = Network(2), []
+def network():
+    """Two hosts."""
+    made = Network(2)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=STORAGES)
+def images(request, network, tmp_path):
+    """The folder of the images, as either host names it."""
+    if request.param == "one folder":
+        make_images(tmp_path / "images")
+        yield [tmp_path / "images"] * 2
+        return
+    storage = NetworkStorage(network, str(_folder(tmp_path, "storage")))
+    try:
+        found = [Path(mount) / "images" for mount in storage.mounts]
+        make_images(found[0])
+        yield found
+    finally:
+        storage.close()
+
+
+@pytest.fixture
+def make_pair(tmp_path, guest, network, images):
+    """Two hosts in network namespaces that see the images, with TLS everywhere."""
+    made = []
     authority = Authority(str(_folder(tmp_path, "authority")))
     folder = str(_folder(tmp_path, "broker"))
     broker = Broker(folder, prefix=network.middle, address=BROKER, authority=authority)
 
-    def make(releases=("10.0", "11.1"), **more) -> Pair:
-        make_images(tmp_path / "images")
-        disks = DISKS.format(folder=tmp_path / "images")
-        policy = {"image-formats": ["raw", "qcow2"], "qmp": ["query-block"]}
-        images = [guest, os.path.realpath(guest), str(tmp_path / "images")]
+    def make(releases=("10.0", "11.1")) -> Pair:
+        allowed = [guest, os.path.realpath(guest), *map(str, images)]
         pair = Pair(
             *(broker, tmp_path, guest, releases),
             machine="{type: pc-q35-7.2}",
-            disks=more.get("disks", (disks, disks)),
-            policy={**policy, "images": images},
+            disks=[DISKS.format(folder=one) for one in images],
+            policy={
+                "image-formats": ["raw", "qcow2"],
+                "qmp": ["query-block"],
+                "images": allowed,
+            },
             network=network,
             authority=authority,
         )
@@ -83,7 +116,6 @@ def make_pair(tmp_path, guest):
         for pair in made:
             pair.close()
         broker.close()
-        network.close()
     assert [agent.machines() for pair in made for agent in pair.agents] == [{}, {}]
 
 
@@ -114,10 +146,10 @@ def writes(pair: Pair, end: int, after: int = 0) -> int:
     return numbers[-1]
 
 
-def test_a_guest_takes_its_disks_to_another_host_and_back(make_pair, tmp_path):
+def test_a_guest_takes_its_disks_to_another_host_and_back(make_pair, images):
     """Over TLS, from QEMU 10.0 to 11.1: it writes and reads all the time, and nothing is lost."""
     pair = make_pair()
-    images = {"raw": str(tmp_path / "images/a.raw"), "qcow2": str(tmp_path / "images/b.qcow2")}
+    seen = [{"raw": str(one / "a.raw"), "qcow2": str(one / "b.qcow2")} for one in images]
     last = begin(pair)
     for here in (0, 1):
         there = 1 - here
@@ -127,15 +159,15 @@ def test_a_guest_takes_its_disks_to_another_host_and_back(make_pair, tmp_path):
         assert pair.running() == [there]
         last = writes(pair, there, after=last)
         # The images are locked by the QEMU that runs it: nobody else can write to them.
-        for kind, path in images.items():
+        for kind, path in (*seen[0].items(), *seen[1].items()):
             words = [installed("7.2").image_tool, "resize", "-q", "-f", kind, path, "32M"]
             refused = subprocess.run(words, capture_output=True, text=True, timeout=60)
             assert (refused.returncode, "lock" in refused.stderr) == (1, True), refused
     ended = pair.strangers[0].do("stop", machine="web", first="quit")
     assert ended["status"] == "done", ended
-    check = [installed("11.1").image_tool, "check", "-q", images["qcow2"]]
+    check = [installed("11.1").image_tool, "check", "-q", seen[0]["qcow2"]]
     assert subprocess.run(check, timeout=60).returncode == 0
-    for kind, path in images.items():
+    for kind, path in seen[0].items():
         written = [f"n{number}.".encode() for number in range(1, last + 1)]
         assert blocks(path, kind, last) == written
     print(f"{last} blocks on each disk")
@@ -149,25 +181,25 @@ def preflight(pair: Pair) -> set[tuple[str, str]]:
     return {(one["code"], one["id"]) for one in found if one["severity"] == "breaks"}
 
 
-def test_where_the_images_are_not_to_be_had_nothing_is_sent(make_pair, tmp_path):
+def test_where_the_images_are_not_to_be_had_nothing_is_sent(make_pair, images, tmp_path):
     """The other host has them elsewhere, may not open them, or has a TPM for the guest."""
     pair = make_pair(("11.1", "11.1"))
-    here, images = pair.strangers[0], tmp_path / "images"
+    here, there = pair.strangers[0], images[1]
     last = begin(pair)
     forbidden = _folder(tmp_path, "forbidden")
     for name in "a.raw", "b.qcow2":
-        (forbidden / name).write_bytes((images / name).read_bytes())
-    (images / "away").symlink_to(forbidden)
-    copies = _folder(images, "copies")
+        (forbidden / name).write_bytes((there / name).read_bytes())
+    (there / "away").symlink_to(forbidden)
+    copies = _folder(there, "copies")
     for name in "a.raw", "b.qcow2":
-        (copies / name).write_bytes((images / name).read_bytes())
+        (copies / name).write_bytes((there / name).read_bytes())
     profile = os.path.join(pair.agents[1].folder, "profiles", "web.yaml")
     with open(profile) as file:
         rest = file.read().partition("disk:")[0]
     for disks, code, words in (
-        (DISKS.format(folder=images / "missing"), "launch", "missing/a.raw"),
+        (DISKS.format(folder=there / "missing"), "launch", "missing/a.raw"),
         (DISKS.format(folder=forbidden), "policy", f"the file {forbidden}/a.raw"),
-        (DISKS.format(folder=images / "away"), "policy", f"the file {images}/away/a.raw"),
+        (DISKS.format(folder=there / "away"), "policy", f"the file {there}/away/a.raw"),
         (f"tpm: {tmp_path}/tpm\n", "policy", "tpm"),
         # Without a word QEMU would go on with a disk that is not the guest's.
         (DISKS.format(folder=copies), "preflight", "another file"),
