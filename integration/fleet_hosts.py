@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from integration.conftest import installed
 from integration.mqtt import AgentProcess, Broker, Stranger
@@ -23,8 +23,25 @@ memory: 32MiB
 SECONDS = 60
 
 
-def make_host(broker: Broker, folder: str, host: str, release: str = "11.1") -> AgentProcess:
-    """An agent with profiles `web`, `db` and `cache`; it is online when this returns."""
+def make_host(
+    broker: Broker,
+    folder: str,
+    host: str,
+    release: str = "11.1",
+    *,
+    more: Sequence[str] = (),
+    online: bool = True,
+) -> AgentProcess:
+    """An agent with profiles `web`, `db` and `cache`.
+
+    Args:
+        broker: whose.
+        folder: of its own.
+        host: its id.
+        release: of QEMU.
+        more: words of its command line.
+        online: wait until it is.
+    """
     qemu = installed(release).binary
     profiles = os.path.join(folder, "profiles")
     os.makedirs(profiles)
@@ -38,9 +55,11 @@ def make_host(broker: Broker, folder: str, host: str, release: str = "11.1") -> 
             f"binaries: {folders}\nmemory: 64MiB\ninline-profiles: on\n"
             "migration-address: 127.0.0.1\nmigration-plaintext: on\n"
         )
-    agent = AgentProcess(broker, folder, host, policy, profiles)
+    agent = AgentProcess(broker, folder, host, policy, profiles, more)
     agent.environment["PATH"] = f"{os.path.dirname(qemu)}:{os.environ['PATH']}"
     agent.start()
+    if not online:
+        return agent
     stranger = Stranger(broker, host)
     stranger.wait_retained("status", lambda value: value["status"] == "online")
     stranger.wait_retained("facts")

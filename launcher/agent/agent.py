@@ -25,14 +25,16 @@ from launcher.bus import topics
 from launcher.bus.broker import (
     Broker,
     MqttError,
+    PublishError,
     acknowledge,
     make_client,
     share_pool,
+    subscribe,
     subscribe_commands,
     thrown_out,
 )
 from launcher.bus.link import connected
-from launcher.bus.refusal import refusal
+from launcher.bus.refusal import RULES, refusal
 from launcher.errors import HostError
 from launcher.notify import Notifier
 from launcher.record import record
@@ -76,11 +78,12 @@ class Agent:
         self._manager = manager or Notifier()
         self.host = topics.check_id(settings.host, "a host's id")
         self.journal = Journal(os.path.join(settings.state, "journal.sqlite"))
-        self.outbox = Outbox()
+        self.outbox = Outbox(self._refused)
         self._telling = Telling(self.host, self.outbox, settings.policy)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = asyncio.Event()
         self._was_connected = False
+        self._refusals: set[str] = set()
         policy, profiles = settings.policy, settings.profiles
         self.machines = Machines(self.journal, policy, profiles, self._changed, self._heard)
         self.moves = Moves(self.host, self.machines, self.outbox, self._start)
@@ -126,13 +129,14 @@ class Agent:
         while not self._ending.is_set():
             try:
                 async with connected(self._client()) as client:
-                    wait, told, self._was_connected = _BACKOFF[0], "", True
-                    log(f"connected to {self.settings.broker.url} as {self.host}")
+                    self._refusals.clear()
                     await self._session(client)
             except (MqttError, BaseExceptionGroup) as group:
                 error = _first(group)
                 if not isinstance(error, MqttError):
                     raise
+                if self.figures.connected:
+                    wait, told = _BACKOFF[0], ""
                 words = self._away(error)
                 if words != told:  # once, not every five seconds for as long as it is away
                     log(words)
@@ -183,12 +187,14 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             taking = group.create_task(self._take_all(client))
             # A broker that was killed may have again what we had emptied.
-            for leaf in ("state", "report", "lock"):
-                await client.subscribe(topics.machine_topic(self.host, "+", leaf), qos=1)
-            await client.subscribe(topics.peer_topic(self.host), qos=1)
+            own = (
+                topics.machine_topic(self.host, "+", leaf) for leaf in ("state", "report", "lock")
+            )
+            await subscribe(client, *own, topics.peer_topic(self.host))
             await subscribe_commands(client, topics.command_topic(self.host, "+"))
+            log(f"connected to {self.settings.broker.url} as {self.host}")
             self._telling.put_all(self.machines)
-            self.figures.connected = True
+            self.figures.connected = self._was_connected = True
             self._manager.tell(READY=1, STATUS=f"serves {self.host} at {self.settings.broker.url}")
             sending = group.create_task(self.outbox.send(client))
             await self._ending.wait()
@@ -236,16 +242,24 @@ class Agent:
         subscription also to members that are away and have a session that lives.
         """
         topic, name = topics.pool_topic(pool), f"qemu-launcher-pool-{pool}-{self.host}"
+        told = ""
         while True:
-            with suppress(MqttError):
+            try:
                 async with connected(make_client(self.settings.broker, name, session=0)) as client:
                     await share_pool(client, pool, topic)
+                    told = ""
                     async for message in client.messages:
                         done = partial(acknowledge, client, message)
                         if str(message.topic) == topic:
                             self.commands.take(message, "start", done, {"host": self.host})
                         else:
                             done()
+            except MqttError as error:
+                found = refusal(self.settings.broker, error, name)
+                # A broker that is away is told of by the other connection.
+                if found.refused and self.figures.connected and str(found) != told:
+                    told = str(found)
+                    log(f"takes no starts of the pool {pool}: {found} ({found.hint})")
             await asyncio.sleep(_BACKOFF[1] * random.uniform(0.1, 0.5))  # noqa: S311
 
     def metrics(self) -> str:
@@ -263,6 +277,14 @@ class Agent:
 
     def _heard(self, name: str, data: dict[str, Any]) -> None:
         self._telling.event(f"qmp.{data['event']}", name, data)
+
+    def _refused(self, error: PublishError) -> None:
+        """Say that nobody is told something; once of each kind of topic."""
+        kind = topics.kind_of(error.topic)
+        if kind not in self._refusals:
+            self._refusals.add(kind)
+            words = f"the broker throws away what goes to {error.topic}: {error.code}"
+            log(f"{words} ({RULES})" if error.forbidden else words)
 
     async def _gather_facts(self) -> None:
         self._telling.facts = await gather_facts()

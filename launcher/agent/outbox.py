@@ -9,7 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 
-from launcher.bus.broker import RECEIVE_MAXIMUM, Client, publish_properties
+from launcher.bus.broker import (
+    RECEIVE_MAXIMUM,
+    Client,
+    PublishError,
+    publish,
+    publish_properties,
+)
 from launcher.record import record
 
 TYPE_CHECKING = False
@@ -41,11 +47,15 @@ class Letter:
 class Outbox:
     """Letters and states that wait.
 
+    Args:
+        refused: called with what a broker throws away.
+
     Attributes:
         dropped: how many events were never sent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, refused: Callable[[PublishError], None]) -> None:
+        self._refused = refused
         self.dropped = 0
         self._letters: deque[Letter] = deque()
         self._states: OrderedDict[str, bytes] = OrderedDict()
@@ -106,13 +116,14 @@ class Outbox:
             self._take_back()
 
     async def _deliver(self, client: Client, letter: Letter, slots: asyncio.Semaphore) -> None:
-        await client.publish(
-            letter.topic,
-            letter.payload,
-            qos=1,
-            retain=letter.retain,
-            properties=publish_properties(letter.correlation, expiry=letter.expiry),
-        )
+        properties = publish_properties(letter.correlation, expiry=letter.expiry)
+        try:
+            await publish(
+                client, letter.topic, letter.payload, retain=letter.retain, properties=properties
+            )
+        except PublishError as error:
+            # Sent again it would be refused again, before everything else.
+            self._refused(error)
         del self._under_way[id(letter)]
         slots.release()
         if letter.told is not None:

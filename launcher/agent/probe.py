@@ -13,7 +13,16 @@ import statistics
 import time
 
 from launcher.bus import topics
-from launcher.bus.broker import MqttError, make_client, try_publish
+from launcher.bus.broker import (
+    NO_SHARED_SUBSCRIPTIONS,
+    MqttError,
+    PublishError,
+    SubscribeError,
+    make_client,
+    publish,
+    share_pool,
+    subscribe,
+)
 from launcher.bus.link import connected
 from launcher.bus.refusal import refusal
 
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
 #: Seconds for a message that is to come, and for one that is not.
 _COMES, _STAYS = 5.0, 1.0
 _ROUNDS = 20
+_ACL = ": write an ACL (packaging/agent/acl.conf)"
 
 
 async def check_broker(settings: Settings) -> list[dict[str, Any]]:
@@ -42,6 +52,7 @@ async def check_broker(settings: Settings) -> list[dict[str, Any]]:
         async with connected(client):
             return [
                 await _round_trip(client, topics.host_topic(own, "events")),
+                await _hears(client, own),
                 await _comes(client, topics.command_topic(own, "check"), "this host's commands"),
                 await _stays(client, topics.command_topic(other, "query"), "another's commands"),
                 await _stays(client, topics.host_topic(other, "status"), "another host's status"),
@@ -60,20 +71,36 @@ async def check_broker(settings: Settings) -> list[dict[str, Any]]:
                     topics.host_topic(other, "peer", f"{other}-2", "check"),
                     "speak as another to a third",
                 ),
+                *[await _shares(client, pool, other) for pool in settings.pools],
             ]
     except MqttError as error:
         raise refusal(settings.broker, error, name) from None
 
 
+async def _shares(client: Client, pool: str, other: str) -> dict[str, Any]:
+    """Whether the broker lets us take part in a pool; asked as a pool of our own.
+
+    What is sent meanwhile comes to us too, and to one of the hosts all the same.
+    """
+    what = f"starts of the pool {pool}"
+    try:
+        await share_pool(client, other, topics.pool_topic(pool))
+    except SubscribeError as error:
+        hint = "" if error.code.value == NO_SHARED_SUBSCRIPTIONS else _ACL
+        return _row(what, False, f"the broker refuses it: {error.code}{hint}")
+    return _row(what, True, "the broker grants it")
+
+
 async def _refused(client: Client, topic: str, what: str, wanted: bool = False) -> dict[str, Any]:
     """Whether a broker takes what this host must, or must not, write."""
-    code = await try_publish(client, topic, os.urandom(16), _COMES)
-    if code is None:
+    try:
+        async with asyncio.timeout(_COMES):
+            await publish(client, topic, os.urandom(16))
+    except TimeoutError:
         return _row(what, False, "the broker did not answer")
-    taken = code < 0x80
-    found = "the broker takes it" if taken else f"the broker refuses it (0x{code:02x})"
-    hint = "" if taken == wanted else ": write an ACL (packaging/agent/acl.conf)"
-    return _row(what, taken == wanted, f"{found}{hint}")
+    except PublishError as error:
+        return _row(what, not wanted, f"the broker refuses it: {error.code}{_ACL * wanted}")
+    return _row(what, wanted, f"the broker takes it{'' if wanted else _ACL}")
 
 
 def _row(what: str, good: bool, found: str) -> dict[str, Any]:
@@ -84,7 +111,7 @@ async def _echo(client: Client, topic: str, seconds: float) -> bool:
     """Whether what is published on a topic comes back to who subscribes to it."""
     word = os.urandom(16)
     try:
-        await client.subscribe(topic, qos=1)
+        await subscribe(client, topic)
         await client.publish(topic, word, qos=1)
         async with asyncio.timeout(seconds):
             async for message in client.messages:
@@ -96,7 +123,11 @@ async def _echo(client: Client, topic: str, seconds: float) -> bool:
 
 
 async def _round_trip(client: Client, topic: str) -> dict[str, Any]:
-    if not await _echo(client, topic, _COMES):
+    try:
+        comes = await _echo(client, topic, _COMES)
+    except SubscribeError as error:
+        return _row("publish for this host", False, f"{topic} may not be read: {error.code}{_ACL}")
+    if not comes:
         return _row("publish for this host", False, f"{topic} does not come back")
     took = []
     for _ in range(_ROUNDS):
@@ -116,13 +147,30 @@ async def _echo_once(client: Client, topic: str) -> None:
             return
 
 
+async def _hears(client: Client, host: str) -> dict[str, Any]:
+    """Whether the broker grants what an agent subscribes to."""
+    what = "hear what is for this host"
+    try:
+        await subscribe(client, *topics.heard(host), topics.command_topic(host, "+"))
+    except SubscribeError as error:
+        return _row(what, False, f"the broker refuses {error.topic}: {error.code}{_ACL}")
+    return _row(what, True, "the broker grants it")
+
+
 async def _comes(client: Client, topic: str, what: str) -> dict[str, Any]:
     """An agent need not be able to write its own commands; being able to is told, not wrong."""
-    reached = await _echo(client, topic, _STAYS)
+    try:
+        reached = await _echo(client, topic, _STAYS)
+    except SubscribeError as error:
+        return _row(what, False, f"the broker refuses {error.topic}: {error.code}{_ACL}")
     return _row(what, True, "can be written by this host too" if reached else "cannot be written")
 
 
 async def _stays(client: Client, topic: str, what: str) -> dict[str, Any]:
-    if await _echo(client, topic, _STAYS):
+    try:
+        reached = await _echo(client, topic, _STAYS)
+    except SubscribeError:
+        reached = False
+    if reached:
         return _row(what, False, "this host may read and write them: write an ACL (docs/agent.md)")
     return _row(what, True, "out of reach")

@@ -8,14 +8,13 @@ send before that (else its queue grows without end).
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
-from contextlib import suppress
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from launcher.bus.link import Link
@@ -36,6 +35,8 @@ WILL_DELAY = 10
 RECEIVE_MAXIMUM = 128
 #: Bytes of one packet: a broker drops for us what is larger, before it reaches our memory.
 MAXIMUM_PACKET = 1 << 20
+#: Reason codes of MQTT 5 (2.4).
+NOT_AUTHORIZED, NO_SHARED_SUBSCRIPTIONS = 0x87, 0x9E
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 MqttError = aiomqtt.MqttError
@@ -175,6 +176,43 @@ def make_client(
     return client
 
 
+class SubscribeError(MqttError):
+    """A broker refused a subscription.
+
+    Attributes:
+        topic: what was asked for.
+        code: why, of SUBACK (MQTT 5, 3.9.3).
+    """
+
+    def __init__(self, topic: str, code: ReasonCode) -> None:
+        super().__init__(f"{topic}: {code}")
+        self.topic = topic
+        self.code = code
+
+
+def _no_sharing() -> ReasonCode:
+    return ReasonCode(PacketTypes.SUBACK, identifier=NO_SHARED_SUBSCRIPTIONS)
+
+
+async def subscribe(client: Client, *wanted: str, marks: bool = False) -> None:
+    """Subscribe to topics, all of them at once.
+
+    Args:
+        client: connected.
+        wanted: topics, which may have wildcards.
+        marks: each message keeps the mark by which a retained one is told.
+
+    Raises:
+        SubscribeError: the broker refuses one of them; aiomqtt only returns that.
+        MqttError: the connection ended.
+    """
+    options = SubscribeOptions(qos=1, retainAsPublished=marks)
+    codes: Any = await client.subscribe([(topic, options) for topic in wanted])
+    for topic, code in zip(wanted, codes, strict=True):
+        if code.is_failure:
+            raise SubscribeError(topic, code)
+
+
 async def subscribe_commands(client: Client, topic: str) -> None:
     """Subscribe to commands; each keeps the mark by which a retained one is told.
 
@@ -182,49 +220,60 @@ async def subscribe_commands(client: Client, topic: str) -> None:
     command that was sent as retained is done once more by every agent that comes later.
 
     Raises:
-        MqttError: the connection ended.
+        MqttError: as `subscribe`.
     """
-    await client.subscribe(topic, options=SubscribeOptions(qos=1, retainAsPublished=True))
+    await subscribe(client, topic, marks=True)
 
 
 async def share_pool(client: Client, pool: str, topic: str) -> None:
     """Take part in a shared subscription: of its members each message goes to one.
 
     Raises:
-        MqttError: the connection ended.
+        MqttError: as `subscribe`; a broker that has no shared subscriptions is not asked for one,
+            for it would hang up (MQTT 5, 3.2.2.3.13).
     """
-    await subscribe_commands(client, f"$share/{pool}/{topic}")
+    shared = f"$share/{pool}/{topic}"
+    if not getattr(client.granted, "SharedSubscriptionAvailable", 1):
+        raise SubscribeError(shared, _no_sharing())
+    await subscribe_commands(client, shared)
 
 
-async def try_publish(client: Client, topic: str, payload: bytes, seconds: float) -> int | None:
-    """Publish once, and tell what the broker says to it.
+class PublishError(MqttError):
+    """A broker threw away what was published.
 
-    Returns:
-        The reason code of its PUBACK (MQTT 5, 3.4.2.1): 0x80 and above refuse; None: no answer.
+    Attributes:
+        topic: of the message.
+        code: why, of PUBACK (MQTT 5, 3.4.2.1).
+    """
+
+    def __init__(self, topic: str, code: ReasonCode) -> None:
+        super().__init__(f"{topic}: {code}")
+        self.topic = topic
+        self.code = code
+
+    @property
+    def forbidden(self) -> bool:
+        """Whether it is the broker's rules that say so."""
+        return self.code.value == NOT_AUTHORIZED
+
+
+async def publish(
+    client: Client,
+    topic: str,
+    payload: bytes,
+    *,
+    retain: bool = False,
+    properties: Properties | None = None,
+) -> None:
+    """Publish, and wait until the broker has it.
 
     Raises:
+        PublishError: it does not take it.
         MqttError: the connection ended.
     """
-    inner = client._client
-    codes: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
-    usual: Any = inner.on_publish
-
-    def noted(one: Any, data: Any, mid: int, code: Any, more: Any) -> None:
-        codes.put_nowait((mid, code.value))
-        usual(one, data, mid, code, more)
-
-    inner.on_publish = noted
-    try:
-        number = inner.publish(topic, payload, qos=1).mid
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while True:
-                    mid, code = await codes.get()
-                    if mid == number:
-                        return code
-    finally:
-        inner.on_publish = usual
-    return None
+    code = await client.deliver(topic, payload, retain, properties)
+    if code is not None and code.is_failure:
+        raise PublishError(topic, code)
 
 
 def acknowledge(client: Client, message: Message) -> None:

@@ -15,12 +15,15 @@ import sys
 from contextlib import asynccontextmanager
 
 import aiomqtt
+from aiomqtt.exceptions import MqttCodeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from typing import Any
 
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
 
 #: Seconds for a broker to say what it has against our certificate.
 _LISTEN = 1.0
@@ -40,11 +43,18 @@ class _Reason(logging.Handler):
                 self.error = one
 
 
+class _Confirmation(asyncio.Event):
+    """Waits for a PUBACK and keeps its reason code, which aiomqtt throws away."""
+
+    code: ReasonCode | None = None
+
+
 class Link(aiomqtt.Client):
     """A client for one connection, to be entered with `connected`; arguments as aiomqtt's.
 
     Attributes:
         hung_up: set once there was a socket, and is none.
+        granted: what the broker can do, as it says when it lets us in (properties of CONNACK).
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -53,6 +63,7 @@ class Link(aiomqtt.Client):
         logger.addHandler(self._reason)
         super().__init__(*arguments, logger=logger, **options)
         self.hung_up = asyncio.Event()
+        self.granted: Any = None
         self._given_up = False
 
     @property
@@ -83,6 +94,10 @@ class Link(aiomqtt.Client):
         super()._on_socket_close(client, userdata, sock)
         self._loop.call_soon_threadsafe(self.hung_up.set)
 
+    def _on_connect(self, *told: Any) -> None:
+        self.granted = told[4] if len(told) > 4 else None
+        super()._on_connect(*told)
+
     def _on_disconnect(self, *told: Any) -> None:
         super()._on_disconnect(*told)
         self._note()
@@ -112,6 +127,36 @@ class Link(aiomqtt.Client):
         """Look at how it ended; else asyncio says in the log that nobody did."""
         if self._disconnected.done() and not self._disconnected.cancelled():
             self._disconnected.exception()
+
+    async def deliver(
+        self,
+        topic: str,
+        payload: bytes,
+        retain: bool = False,
+        properties: Properties | None = None,
+    ) -> ReasonCode | None:
+        """Publish with QoS 1.
+
+        Returns:
+            What the broker says to it (PUBACK); with a failure it has thrown the message away.
+
+        Raises:
+            MqttError: the connection ended, or the broker does not answer.
+        """
+        info = self._client.publish(topic, payload, 1, retain, properties)
+        if info.rc:
+            ended = self._disconnected.exception() if self._disconnected.done() else None
+            raise MqttCodeError(info.rc, "Could not publish message") from ended
+        confirmation = _Confirmation()
+        with self._pending_call(info.mid, confirmation, self._pending_publishes):
+            await self._wait_for(confirmation.wait(), timeout=None)
+        return confirmation.code
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, code: Any, more: Any) -> None:
+        waiting = self._pending_publishes.get(mid)
+        if isinstance(waiting, _Confirmation):
+            waiting.code = code
+        super()._on_publish(client, userdata, mid, code, more)
 
     # -- for `connected` ------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import ssl
 
 from aiomqtt.exceptions import MqttCodeError, MqttConnectError
 
+from launcher.bus.broker import NO_SHARED_SUBSCRIPTIONS, SubscribeError
 from launcher.errors import HostError
 
 TYPE_CHECKING = False
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from launcher.bus.broker import Broker
 
+#: What to do about a topic that we may not read or write.
+RULES = "the broker's rules must allow it: packaging/agent/acl.conf, docs/agent.md"
 #: Codes of OpenSSL (x509_vfy.h): X509_V_ERR_…
 _NOT_YET, _EXPIRED, _HOSTNAME, _ADDRESS = 9, 10, 62, 64
 #: What a TLS alert about a certificate has in OpenSSL's name of it (RFC 8446, 6.2).
@@ -63,6 +66,8 @@ def refusal(broker: Broker, error: BaseException, identifier: str = "") -> Broke
         identifier: the client's.
     """
     root = root_of(error)
+    if isinstance(root, SubscribeError):
+        return _not_told(broker, root)
     if isinstance(root, ssl.SSLCertVerificationError):
         return _not_trusted(broker, root)
     if isinstance(root, ssl.SSLError):
@@ -127,6 +132,14 @@ def _not_let_in(broker: Broker, value: int, said: str, identifier: str) -> Broke
     else:
         hint = "--username and --password-file, or --cert-file, say who we are"
     words = f"{broker.url}: the broker does not let us in: {said}"
+    return BrokerError(words, hint, refused=True, code="access")
+
+
+def _not_told(broker: Broker, error: SubscribeError) -> BrokerError:
+    words = f"{broker.url}: the broker refuses the subscription to {error.topic}: {error.code}"
+    hint = RULES
+    if error.code.value == NO_SHARED_SUBSCRIPTIONS:
+        hint = "pools need a broker that has shared subscriptions"
     return BrokerError(words, hint, refused=True, code="access")
 
 

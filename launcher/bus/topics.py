@@ -63,6 +63,12 @@ def peer_topic(host: str) -> str:
     return host_topic(host, "peer", "+", "+")
 
 
+def heard(host: str) -> tuple[str, ...]:
+    """What an agent hears besides commands: what others say, and what it has retained itself."""
+    own = (machine_topic(host, "+", leaf) for leaf in ("state", "report", "lock"))
+    return (*own, peer_topic(host))
+
+
 def parse_peer(topic: str, host: str) -> tuple[str, str] | None:
     """Who says what to a host: (the other host, a word); None for any other topic."""
     start = host_topic(host, "peer") + "/"
@@ -97,6 +103,11 @@ def may_answer(topic: str | None) -> bool:
         return False
     levels = topic[len(ROOT) + len("/reply/") :].split("/")
     return len(levels) == 2 and all(is_id(level) for level in levels)
+
+
+def kind_of(topic: str) -> str:
+    """What one of our own topics is for, whoever it is to: its last word, or `reply`."""
+    return "reply" if topic.startswith(f"{ROOT}/reply/") else topic.rpartition("/")[2]
 
 
 def parse_state(topic: str) -> tuple[str, str, str] | None:

@@ -15,7 +15,13 @@ from contextlib import suppress
 from types import MappingProxyType
 
 from launcher.bus import topics
-from launcher.bus.broker import MqttError, property_of, publish_properties
+from launcher.bus.broker import (
+    MqttError,
+    PublishError,
+    property_of,
+    publish,
+    publish_properties,
+)
 from launcher.errors import InputError
 from launcher.fleet import faults
 from launcher.fleet.asking import Asked
@@ -219,8 +225,8 @@ class Fleet:
 
         Raises:
             RemoteError: the agent refused it or could not do it; has the agent's own error.
-            HostError: the host is not there (`offline`, `lost`, `absent`), or did not answer in
-                time (`timeout`).
+            HostError: the host is not there (`offline`, `lost`, `absent`), did not answer in time
+                (`timeout`), or the broker does not let us tell it or hear of it (`access`).
             InputError: no id, or too many commands are under way.
         """
         topics.check_id(host, "a host's id")
@@ -258,11 +264,13 @@ class Fleet:
         return asked.outcome()
 
     def _check_there(self, asked: Asked) -> None:
-        """Say at once that nobody is there to do it.
+        """Say at once that nobody is there to do it, or that we would not hear of it.
 
         Raises:
-            HostError: nobody is.
+            HostError: so it is.
         """
+        if self._session.unheard is not None:
+            raise self._session.unheard
         looked = not self._view.hosts or asked.host in self._view.hosts
         if asked.wait or not self.connected or not looked:
             return
@@ -279,5 +287,10 @@ class Fleet:
             return
         properties = publish_properties(asked.id.encode(), self.reply, expiry)
         topic = topics.command_topic(asked.host, verb)
-        with suppress(MqttError):
-            await client.publish(topic, asked.payload, qos=1, properties=properties)
+        try:
+            await publish(client, topic, asked.payload, properties=properties)
+        except PublishError as error:
+            if error.forbidden:  # else it may be taken the next time
+                asked.fail(faults.forbidden(asked.host, verb, error))
+        except MqttError:
+            pass

@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from launcher.bus.broker import PublishError
+
 #: Codes by exit status (launcher.errors); all others are bad input, 2.
 _STATUSES = {
     1: ("mismatch", "error", "interrupted"),
@@ -91,3 +93,10 @@ def late(host: str, verb: str, seconds: float, number: str) -> HostError:
         evidence={"id": number},
         code="timeout",
     )
+
+
+def forbidden(host: str, verb: str, error: PublishError) -> HostError:
+    """A command that the broker does not take of us."""
+    words = f"{host}: the broker does not take the command {verb} of us: {error.code}"
+    hint = f"its rules must let us write {error.topic}: packaging/agent/acl.conf"
+    return HostError(words, hint=hint, code="access")

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 
 from launcher.bus import topics
+from launcher.bus.broker import PublishError, publish, publish_properties, subscribe
 from launcher.record import record
 
 TYPE_CHECKING = False
@@ -76,7 +78,7 @@ class Looker:
             MqttError: the connection ended.
         """
         leaves = [topics.host_topic(host, "status") for host in self._view.hosts or ("+",)]
-        await self._client.subscribe([(topic, 1) for topic in leaves])
+        await subscribe(self._client, *leaves)
         await self._settle()
         await self._look_at_new()
 
@@ -96,9 +98,9 @@ class Looker:
         new = [host for host in known if host not in self._seen]
         self._seen.update(new)
         for portion in self._portions(new):
-            wanted = [(topic, 1) for host in portion for topic in self._topics(host)]
+            wanted = [topic for host in portion for topic in self._topics(host)]
             if wanted:
-                await self._client.subscribe(wanted)
+                await subscribe(self._client, *wanted)
                 await self._settle()
 
     def _topics(self, host: str) -> Iterator[str]:
@@ -126,13 +128,11 @@ class Looker:
 
     async def _settle(self) -> None:
         """Wait until what was subscribed to has come, as far as it was retained."""
-        from launcher.bus.broker import publish_properties
-
         mark = os.urandom(16)
         came = self._marks[mark] = asyncio.Event()
         try:
-            properties = publish_properties(mark)
-            await self._client.publish(self._reply, b"", qos=1, properties=properties)
+            with suppress(PublishError):
+                await publish(self._client, self._reply, b"", properties=publish_properties(mark))
             while not came.is_set():
                 before = self.messages
                 try:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 
-from launcher.bus.broker import MAXIMUM_PACKET, MqttError, acknowledge, make_client
+from launcher.bus.broker import (
+    MAXIMUM_PACKET,
+    MqttError,
+    SubscribeError,
+    acknowledge,
+    make_client,
+    subscribe,
+)
 from launcher.bus.link import connected
 from launcher.bus.refusal import BrokerError, refusal
 from launcher.fleet.looking import Looker
@@ -38,6 +45,7 @@ class Session:
     Attributes:
         client: while there is a connection.
         looker: of the last one.
+        unheard: why answers do not reach us, when the broker refuses our own topic.
     """
 
     def __init__(
@@ -52,6 +60,7 @@ class Session:
         self.broker = broker
         self.client: Client | None = None
         self.looker: Looker | None = None
+        self.unheard: BrokerError | None = None
         self._reply = reply
         self._view = view
         self._picture = picture
@@ -129,7 +138,12 @@ class Session:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._take_all(client, looker))
-                await client.subscribe(self._reply, qos=1)
+                try:
+                    await subscribe(client, self._reply)
+                    self.unheard = None
+                except SubscribeError as error:
+                    # Who only looks needs no answers.
+                    self.unheard = refusal(self.broker, error)
                 await looker.look()
                 self.client = client
                 self._ready.set()
