@@ -52,7 +52,7 @@ def test_an_environment_file_names_a_profile(environment):
         driver.on()
         assert driver.machine.report.verdict == "match"
         first = driver.machine.process.pid
-        _index, _before, match, _after = driver.expect(r"Linux (\S+)", timeout=60)
+        _index, _before, match, _after = driver.expect(r"Linux (\S+)\s", timeout=60)
         assert match.group(1).startswith(b"6.1.")
         driver.expect("guest# ", timeout=60)
         driver.sendline("echo $((6*7))-ok")

@@ -5,6 +5,8 @@ Composes for `preflight`, which is pure: reads files, asks this host and a machi
 
 from __future__ import annotations
 
+import os
+
 from launcher.errors import CommandError, InputError, LauncherError
 from launcher.preflight import Block, Side, side_of_facts, side_of_json, side_of_plan
 from launcher.record import replace
@@ -65,6 +67,7 @@ async def end_of(machine: Machine, facts: Mapping[str, Any] | None = None) -> Si
         ram=await ram_blocks(machine.monitor, capabilities),
         blockers=await blockers(machine.monitor),
     )
+    side = replace(side, held=held_states(plan))
     return _asked(machine.prepared, side, facts)
 
 
@@ -85,6 +88,14 @@ def _file_systems(plan: Plan, facts: Mapping[str, Any] | None) -> dict[str, str]
     from launcher.host.mounts import file_system
 
     return {path: file_system(path) for path in paths}
+
+
+def held_states(plan: Plan) -> dict[str, str]:
+    """Which folders of TPMs another swtpm of this host, or of one that shares it, has locked."""
+    from launcher.host.locks import is_locked
+
+    folders = {helper.chardev: helper.folder for helper in plan.helpers}
+    return {key: path for key, path in folders.items() if is_locked(os.path.join(path, ".lock"))}
 
 
 def _host(plan: Plan, facts: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -9,6 +9,8 @@ that is tied to us it is tied as well.
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from functools import partial
 
 from launcher.command import fill, render_helper
@@ -134,6 +136,35 @@ def _folder(helper: Helper, path: str) -> str:
         words = f"{helper.path}: cannot make the folder {path}: {error.strerror}"
         raise HostError(words, place=helper.place, code="helper") from error
     return path
+
+
+def make_beside(folder: str) -> str:
+    """A new folder beside a helper's own, on the same file system.
+
+    Raises:
+        HostError: it cannot be made.
+    """
+    parent, name = os.path.split(os.path.abspath(folder))
+    try:
+        return tempfile.mkdtemp(prefix=f"{name}.", suffix=".arrived", dir=parent)
+    except OSError as error:
+        words = f"cannot make a folder beside {folder}: {error.strerror}"
+        raise HostError(words, code="helper") from error
+
+
+def take_beside(folder: str, beside: str, *, keep: bool) -> None:
+    """Remove a folder of `make_beside`; its helper has ended.
+
+    Args:
+        folder: the helper's own.
+        beside: the other one.
+        keep: what is in it becomes what is in `folder`, file by file.
+    """
+    if keep:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        for name in os.listdir(beside):
+            os.replace(os.path.join(beside, name), os.path.join(folder, name))
+    shutil.rmtree(beside, ignore_errors=True)
 
 
 def _log(held: Resources, helper: Helper) -> int:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+#: What a profile is called that a program gave as a mapping.
+MAPPING = "<profile>"
 #: More digits than any integer of QEMU has.
 _MAX_DIGITS = 19
 

@@ -10,7 +10,7 @@ import os
 
 from launcher.cache import cache_folder, identity
 from launcher.errors import InputError, Place
-from launcher.nodes import Mapping, Scalar, from_python
+from launcher.nodes import MAPPING, Mapping, Scalar, from_python
 from launcher.probe import cache_path, cached_index, find_binary, replies_of
 from launcher.record import record
 
@@ -118,7 +118,7 @@ class Loaded:
     def profile_file(self) -> str:
         """The path of the profile, as it was given; `<profile>` for a mapping."""
         given = self.request.profile
-        return given if isinstance(given, str) else "<profile>"
+        return given if isinstance(given, str) else MAPPING
 
 
 class Prepared:
@@ -193,7 +193,7 @@ def load_profile(request: Request, read: Callable[[str], Mapping] | None = None)
     if isinstance(request.profile, str):
         root = read(request.profile)
     else:
-        root = from_python(dict(request.profile), Place("<profile>"))
+        root = from_python(dict(request.profile), Place(MAPPING))
         assert isinstance(root, Mapping)
     return parse_profile(root, read, settings, request.platform, cache_folder())
 

@@ -10,12 +10,13 @@ from contextlib import suppress
 
 from launcher.begin import begin
 from launcher.errors import InputError, LauncherError
+from launcher.helpers import make_beside, take_beside
 from launcher.incoming import incoming
 from launcher.migrate import Limits, MigrationError, follow, parse_via
 from launcher.migrate.counter import TICK, pattern_of
 from launcher.migrate.encrypted import check_names, endpoint_settings, turn_round
 from launcher.prepare import Request, load, prepare
-from launcher.record import record
+from launcher.record import record, replace
 from launcher.start import start
 
 TYPE_CHECKING = False
@@ -108,6 +109,7 @@ class Rehearsal:
         self._on_progress = on_progress
         self._on_step = on_step or (lambda _text: None)
         self._started = 0
+        self._states: list[tuple[str, str]] = []
         try:
             pattern_of(asked.counter)
             re.compile(asked.up)
@@ -122,14 +124,18 @@ class Rehearsal:
                 did not come up, or (MigrationError) did not move. `legs` has what is known.
         """
         first, arrivals = await self._prepare_all()
-        self._on_step(f"starting the source, QEMU {first.plan.version}")
-        self.machine = await start(begin(first, folder=self._folder(first)))
+        arrivals[1] = self._with_states(first, arrivals[1])
         try:
-            await self._wait_up(self.machine)
-            for number in range(self.asked.legs):
-                await self._move(arrivals[(number + 1) % 2])
+            self._on_step(f"starting the source, QEMU {first.plan.version}")
+            self.machine = await start(begin(first, folder=self._folder(first)))
+            try:
+                await self._wait_up(self.machine)
+                for number in range(self.asked.legs):
+                    await self._move(arrivals[(number + 1) % 2])
+            finally:
+                await self.machine.close()
         finally:
-            await self.machine.close()
+            self._settle_states()
 
     async def _prepare_all(self) -> tuple[Prepared, list[Prepared]]:
         """The plan of the first source, and one for a guest's arrival on each of the binaries.
@@ -157,6 +163,29 @@ class Rehearsal:
         binary = (asked.source, asked.destination)[end]
         settings = (*asked.settings, *own, *more)
         return await prepare(load(Request(asked.profile, asked.platform, binary, settings)))
+
+    def _with_states(self, first: Prepared, there: Prepared) -> Prepared:
+        """The other end with folders of its own for what a helper keeps (the state of a TPM).
+
+        What is in it goes over with the guest, and two swtpms cannot have one folder. Where the
+        profile has the same for both, the other end's is beside it.
+        """
+        helpers = list(there.plan.helpers)
+        ours = {helper.chardev: helper.folder for helper in first.plan.helpers}
+        for number, helper in enumerate(helpers):
+            folder = helper.folder
+            if folder == ours.get(helper.chardev) and "${runtime}" not in folder:
+                beside = make_beside(folder)
+                self._states.append((folder, beside))
+                helpers[number] = replace(helper, folder=beside)
+        return there.with_plan(replace(there.plan, helpers=tuple(helpers)))
+
+    def _settle_states(self) -> None:
+        """Where the guest ended at the other end, what its helpers kept there is the newest."""
+        helpers = self.machine.plan.helpers if self.machine is not None else ()
+        last = {helper.folder for helper in helpers}
+        for folder, beside in self._states:
+            take_beside(folder, beside, keep=beside in last)
 
     def _folder(self, prepared: Prepared) -> str:
         """A name for a runtime directory: both ends have the machine's name, and one UUID."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from fnmatch import fnmatchcase
 
-from launcher.agent.rules import judge_option
+from launcher.agent.rules import judge_helper, judge_option
 from launcher.bus.topics import is_id
 from launcher.errors import InputError
 from launcher.nodes import Scalar, Sequence
@@ -42,7 +42,7 @@ DEVICES = (
     *("isa-serial", "pci-serial", "qemu-xhci", "nec-usb-xhci", "usb-ehci", "usb-kbd", "usb-mouse"),
     *("usb-tablet", "usb-storage", "pcie-root-port", "pcie-pci-bridge", "pci-bridge", "ioh3420"),
     *("pvpanic", "pvpanic-pci", "i6300esb", "ich9-intel-hda", "intel-hda", "hda-duplex"),
-    *("hda-micro", "hda-output", "pc-dimm", "qemu64-*", "isa-debug-exit"),
+    *("hda-micro", "hda-output", "pc-dimm", "qemu64-*", "isa-debug-exit", "tpm-crb", "tpm-tis"),
 )
 OBJECTS = (
     *("memory-backend-ram", "memory-backend-memfd", "memory-backend-file", "iothread"),
@@ -60,13 +60,14 @@ class PolicyError(InputError):
 class Policy:
     """What is allowed. Without a file of its own a host allows little.
 
-    `images` are folders (a file in them may be a disk, a kernel, firmware); `binaries` are files or
-    folders. `migration_address` is where the host listens for guests, `migration_tls` the folder of
-    its certificates (see `moves.tls`). Sizes are bytes; `memory` is for one machine,
-    `total_memory` for all of them.
+    `images` are folders (a file in them may be a disk, a kernel, firmware), `tpms` those in which
+    the state of a TPM may be; `binaries` are files or folders. `migration_address` is where the
+    host listens for guests, `migration_tls` the folder of its certificates (see `moves.tls`). Sizes
+    are bytes; `memory` is for one machine, `total_memory` for all of them.
     """
 
     images: tuple[str, ...] = ()
+    tpms: tuple[str, ...] = ()
     image_formats: tuple[str, ...] = ("raw",)
     host_devices: tuple[str, ...] = ()
     binaries: tuple[str, ...] = ("/usr/bin",)
@@ -174,6 +175,7 @@ def check_plan(policy: Policy, plan: Plan, resolve: Callable[[str], str]) -> tup
         PolicyError: it is.
     """
     found = [reason for option in plan.options for reason in judge_option(option, policy, resolve)]
+    found += [reason for helper in plan.helpers for reason in judge_helper(helper, policy, resolve)]
     if not is_id(plan.name):
         found.append(f"the machine's name {plan.name!r} is not an id")
     if plan.tool != "qemu-system":
@@ -227,7 +229,7 @@ def _product(members: Mapping[str, Any]) -> int:
 # -- the file -------------------------------------------------------------------------------------
 
 _LISTS = (
-    *("images", "image-formats", "host-devices", "binaries", "netdevs", "bridges", "taps"),
+    *("images", "tpms", "image-formats", "host-devices", "binaries", "netdevs", "bridges", "taps"),
     *("devices", "objects", "qmp", "verbs", "profiles", "migrate-from"),
 )
 _SIZES = ("memory", "total-memory")

@@ -15,11 +15,11 @@ from launcher.plan.model import Descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from launcher.agent.policy import Policy
-    from launcher.plan import Option
+    from launcher.plan import Helper, Option
 
     _Resolve = Callable[[str], str]
 
@@ -79,13 +79,26 @@ def _kind(option: Option, tag: str) -> str:
     return str(option.members.get(tag, option.head) if option.form == "json" else option.head)
 
 
+def judge_helper(helper: Helper, policy: Policy, resolve: _Resolve) -> Iterator[str]:
+    """Why what runs beside QEMU is not allowed: it writes to a folder that a profile names.
+
+    One in the machine's own runtime directory is the machine's, and ends with it.
+    """
+    first, *rest = helper.folder.split("/")
+    own = first == "${runtime}" and rest and ".." not in rest
+    if not own and not _within(helper.folder, policy.tpms, resolve):
+        yield f"the TPM's state {helper.folder}"
+
+
+def _within(path: str, folders: Iterable[str], resolve: _Resolve) -> bool:
+    """Whether a path is below one of the folders, wherever links lead."""
+    real = resolve(path)
+    return any(real.startswith(resolve(one).rstrip(os.sep) + os.sep) for one in folders)
+
+
 def _file(path: object, policy: Policy, resolve: _Resolve) -> Iterator[str]:
-    """A file must be below one of the folders, wherever links lead."""
-    real = resolve(str(path))
-    for folder in policy.images:
-        if real.startswith(resolve(folder).rstrip(os.sep) + os.sep):
-            return
-    yield f"the file {path}"
+    if not _within(str(path), policy.images, resolve):
+        yield f"the file {path}"
 
 
 def _machine(option: Option, policy: Policy, resolve: _Resolve) -> Iterator[str]:
@@ -113,6 +126,13 @@ def _chardev(option: Option, _policy: Policy, _resolve: _Resolve) -> Iterator[st
     paths = [key for key in ("path", "logfile", "host", "input-path") if key in option.members]
     if (not ours and kind not in ("null", "ringbuf")) or paths:
         yield f"chardev {kind} {' '.join(paths)}".rstrip()
+
+
+def _tpmdev(option: Option, _policy: Policy, _resolve: _Resolve) -> Iterator[str]:
+    """The host's own TPM is not for guests; a chardev that is not ours is refused by itself."""
+    kind = _kind(option, "type")
+    if kind != "emulator":
+        yield f"tpmdev {kind}"
 
 
 def _netdev(option: Option, policy: Policy, _resolve: _Resolve) -> Iterator[str]:
@@ -170,6 +190,7 @@ _JUDGES: dict[str, Callable[[Option, Policy, _Resolve], Iterator[str]]] = {
     "-object": _object,
     "-chardev": _chardev,
     "-netdev": _netdev,
+    "-tpmdev": _tpmdev,
     "-blockdev": _blockdev,
     "-device": _device,
 }

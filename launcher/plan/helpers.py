@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 _VERSIONS = {"2.0": ("--tpm2",), "1.2": ()}
 
 
+def tpm_version(helper: Helper) -> str:
+    """Which version of the TPM a swtpm emulates."""
+    return next(one for one, words in _VERSIONS.items() if set(words) <= set(helper.words))
+
+
 def decide_helpers(profile: Profile) -> tuple[Helper, ...]:
     """The helpers that a profile needs; none for one that names sockets of its own."""
     tpm = profile.tpm

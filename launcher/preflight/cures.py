@@ -27,6 +27,7 @@ WHERE = {
     "memory": "memory.{property}: {value}",
     "smp": "smp.{property}: {value}",
     "cpu": "cpu.{property}: {value}",
+    "tpmdev": "tpm.{property}: {value}",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from launcher.platforms.rules import holds, machine_release, matching
 from launcher.platforms.versions import ALWAYS
 from launcher.preflight.agree import first
+from launcher.preflight.cures import property_cure
 from launcher.preflight.findings import Cure, Finding
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ def obstacle_findings(pair: Pair) -> Iterator[Finding]:
     yield from _transport(pair)
     yield from _nodes(pair)
     yield from _images(pair)
+    yield from _tpms(pair)
 
 
 def _blocked(pair: Pair, entry: Entry) -> Iterator[Finding]:
@@ -97,3 +99,21 @@ def _images(pair: Pair) -> Iterator[Finding]:
         cures = (Cure("destination", text, *subject),)
         what = f"the image of block node {key!r} {verb} at the destination"
         yield pair.finding(code, what, (here, other), subject=subject, cures=cures)
+
+
+def _tpms(pair: Pair) -> Iterator[Finding]:
+    """TPMs whose state goes into a swtpm of another version, or into a folder that is in use."""
+    there = pair.destination.tpms or {}
+    for key, version in (pair.source.tpms or {}).items():
+        other = there.get(key, version)
+        if other != version:
+            subject = ("tpmdev", "emulator", key, "version")
+            cures = (property_cure(subject, "destination", version),)
+            what = f"the TPM is of version {version} at the source and {other} at the destination"
+            yield pair.finding("tpm-version", what, (version, other), subject=subject, cures=cures)
+    for key, folder in (pair.destination.held or {}).items():
+        subject = ("tpmdev", "emulator", key, "state")
+        text = "another folder for the destination's TPM: what it holds comes with the guest"
+        what = f"a swtpm has locked the state of the destination's TPM, {folder}"
+        cures = (Cure("destination", text, *subject),)
+        yield pair.finding("tpm-state", what, (None, folder), subject=subject, cures=cures)

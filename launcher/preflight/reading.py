@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from launcher.errors import InputError
+from launcher.plan.helpers import tpm_version
 from launcher.platforms import parse_kernel, parse_qemu_version
 from launcher.preflight.options import Entry, as_words, entries_of_argv, entries_of_plan
 from launcher.preflight.side import Side
@@ -67,6 +68,7 @@ def side_of_plan(
         linux=_kernel(facts),
         cpu_flags=_flags(facts),
         ram=ram,
+        tpms={helper.chardev: tpm_version(helper) for helper in plan.helpers},
         blockers=tuple(blockers),
     )
 

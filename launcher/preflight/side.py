@@ -46,6 +46,8 @@ class Side:
         file_systems: what the files of memory backends are on (`ext4`), by path.
         images: which files the guest's writable disks are (`inode 12`, or `absent`), by block
             node. Known of two hosts that share their storage, and of no others.
+        tpms: which version of the TPM a swtpm of ours emulates, by its chardev.
+        held: folders of a TPM's state that another swtpm has locked, by the chardev.
         blockers: why QEMU itself says that it cannot be migrated.
         trouble: why this end cannot be started at all; `trouble_code` is that error's, and
             `trouble_hint` what to do about it.
@@ -73,6 +75,8 @@ class Side:
     ram: Mapping[str, Block] | None = None
     file_systems: Mapping[str, str] | None = None
     images: Mapping[str, str] | None = None
+    tpms: Mapping[str, str] | None = None
+    held: Mapping[str, str] | None = None
     blockers: tuple[str, ...] = ()
     trouble: str = ""
     trouble_code: str = ""

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 FORM = 1
 _MAPPINGS = ("settings", "owners", "told", "compat", "defaults")
 _VERSIONS = ("version", "linux")
-_TABLES = ("file_systems", "images")
+_TABLES = ("file_systems", "images", "tpms", "held")
+#: What an end lacks that was kept when its machine started, by an agent of before.
+_NEWER = ("images", "tpms", "held")
 _SETS = ("machines", "cpu_flags")
 _TEXTS = (
     *("name", "machine", "asked", "ram_id", "accel", "platform"),
@@ -71,8 +73,7 @@ def side_from_json(value: Any, name: str) -> Side:
 
 
 def _side(value: Mapping[str, Any]) -> Side:
-    # An end that was kept when its machine started may be of an agent that told no images.
-    found = {"images": None, **value}
+    found = {**dict.fromkeys(_NEWER), **value}
     for name in _MAPPINGS:
         if found[name] is not None:
             found[name] = {tuple(map(str, row[:-1])): str(row[-1]) for row in found[name]}

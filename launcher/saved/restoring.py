@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+from launcher.errors import InputError, Place
 from launcher.incoming import incoming
 from launcher.lock_files import load_lock
 from launcher.migrate import Limits, Migration, MigrationError
 from launcher.migrate.stream import load_state
+from launcher.nodes import MAPPING
 from launcher.preflight import breaks, preflight, side_of_lock
 from launcher.prepare import Request
 from launcher.saved.saving import absolute, lock_of_state
@@ -38,12 +40,17 @@ def prepare_restore(
         settings: further `path=value` texts.
 
     Raises:
-        InputError: there is no lock.
+        InputError: there is no lock, or the profile is not known.
     """
     beside = lock_of_state(absolute(path))
     lock = load_lock(beside)
     if not profile:
-        profile = os.path.join(os.path.dirname(beside), lock.document["profile"]["file"])
+        file = lock.document["profile"]["file"]
+        if file == MAPPING:
+            words = "it was saved of a machine whose profile is no file"
+            hint = "restore it with that profile: profile=…"
+            raise InputError(words, place=Place(beside), hint=hint, code="profile")
+        profile = os.path.join(os.path.dirname(beside), file)
     return Request(profile, qemu=qemu, settings=settings, lock=beside)
 
 

@@ -12,6 +12,7 @@ from launcher.data import load_catalogue
 from launcher.host.resources import Resources
 from launcher.machine import Machine
 from launcher.monitor import Monitor
+from launcher.nodes import MAPPING
 from launcher.plan import make_plan
 from launcher.prepare import Prepared, Request, choose_platform, load_profile
 from launcher.report import Observation, judge
@@ -178,7 +179,7 @@ class _Loaded:
         self.lock = None
         self.binary = plan.binary
         given = request.profile
-        self.profile_file = given if isinstance(given, str) else "<profile>"
+        self.profile_file = given if isinstance(given, str) else MAPPING
 
 
 def planned(request: Request, release: str) -> Prepared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -27,11 +28,11 @@ from launcher.agent.policy import (
     check_request,
     parse_policy,
 )
-from launcher.agent.rules import judge_option
+from launcher.agent.rules import judge_helper, judge_option
 from launcher.bus import topics
 from launcher.errors import HostError, InputError
 from launcher.files import parse_yaml
-from launcher.plan import Option
+from launcher.plan import Helper, Option
 from launcher.record import replace
 
 
@@ -200,6 +201,7 @@ def test_binaries():
 
 _POLICY = Policy(
     images=("/srv",),
+    tpms=("/tpms",),
     image_formats=("raw", "qcow2"),
     netdevs=("user", "bridge", "tap"),
     bridges=("br1",),
@@ -234,6 +236,9 @@ def _file(path: str) -> dict[str, object]:
         ("-global", "migration.x=on", "word", {}),
         ("-serial", "chardev:c", "word", {}),
         ("-display", "none", "word", {}),
+        ("-tpmdev", "", "json", {"type": "emulator", "chardev": "tpm0"}),
+        ("-tpmdev", "emulator", "keyval", {"chardev": "tpm0"}),
+        ("-device", "", "json", {"driver": "tpm-crb"}),
     ],
 )
 def test_options_that_pass(name, head, form, members):
@@ -267,10 +272,29 @@ def test_options_that_pass(name, head, form, members):
         ("-display", "vnc=:0", "word", {}),
         ("-boot", "", "keyval", {"splash": "/etc/shadow"}),
         ("-fsdev", "local", "keyval", {}),
+        ("-tpmdev", "passthrough", "keyval", {"path": "/dev/tpm0"}),
     ],
 )
 def test_options_that_do_not_pass(name, head, form, members):
     assert _reasons(name, head, form, **members)
+
+
+@pytest.mark.parametrize(
+    ("folder", "allowed"),
+    [
+        ("/tpms/web", True),
+        ("${runtime}/tpm", True),
+        ("/tpms", False),
+        ("/tpmsx/web", False),
+        ("/tpms/../etc", False),
+        ("${runtime}/../other/tpm", False),
+        ("${runtime}", False),
+        ("${runtime}x/tpm", False),
+    ],
+)
+def test_where_the_state_of_a_tpm_may_be(folder, allowed):
+    helper = Helper("tpm0", "swtpm", (), "", "", folder, "tpm")
+    assert (list(judge_helper(helper, _POLICY, os.path.normpath)) == []) is allowed
 
 
 def test_the_journal_remembers(tmp_path):

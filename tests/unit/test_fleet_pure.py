@@ -6,6 +6,8 @@ import asyncio
 import json
 
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from launcher.bus import topics
 from launcher.cli import broker_file, fleet_watch
@@ -156,12 +158,13 @@ class Recorder:
         self.subscribed: list[list[str]] = []
         self.looker: Looker | None = None
 
-    async def subscribe(self, wanted: list[tuple[str, int]]) -> None:
-        self.subscribed.append([topic for topic, _qos in wanted])
+    async def subscribe(self, wanted: list[tuple[str, object]]) -> list[ReasonCode]:
+        self.subscribed.append([topic for topic, _options in wanted])
+        return [ReasonCode(PacketTypes.SUBACK, identifier=1)] * len(wanted)
 
-    async def publish(self, _topic: str, _payload: bytes, **how: object) -> None:
+    async def deliver(self, _topic: str, _payload: bytes, _retain: bool, more: object) -> None:
         assert self.looker is not None
-        self.looker.mark_came(how["properties"].CorrelationData)
+        self.looker.mark_came(more.CorrelationData)
 
 
 def looked(view: View, seen: Picture) -> list[list[str]]:

@@ -1059,6 +1059,24 @@ def test_disks_are_one_file_at_both_ends():
     assert compare(unnamed, replace(here, images={"x": "absent"}))["image-absent", "filename"]
 
 
+def test_the_state_of_a_tpm_goes_into_a_swtpm_of_its_version_and_a_folder_of_its_own():
+    new, old = side(q35(tpm="/tpm")), side(q35(tpm={"state": "/tpm", "version": "1.2"}))
+    assert (new.tpms, old.tpms) == ({"tpm0": "2.0"}, {"tpm0": "1.2"})
+    tis = side(q35(tpm={"state": "/tpm", "model": "tpm-tis"}))
+    for here, there, version in ((tis, old, "2.0"), (old, tis, "1.2")):
+        found = compare(here, there)["tpm-version", "version"]
+        assert (found.severity, found.source, found.id) == ("breaks", version, "tpm0")
+        assert texts(found) == [f"tpm.version: {version} at the destination"]
+    for known in ({}, None):
+        assert not breaks(preflight(tis, replace(old, tpms=known), know()))
+        assert not breaks(preflight(replace(tis, tpms=known), old, know()))
+    held = {"tpm0": "/tpm"}
+    assert not breaks(preflight(replace(new, held=held), new, know()))
+    found = compare(new, replace(new, held=held))["tpm-state", "state"]
+    assert (found.severity, found.destination) == ("breaks", "/tpm")
+    assert "another folder" in texts(found)[0]
+
+
 def test_transports():
     ends = side(q35(), "7.2"), side(q35(), "10.0")
     found = preflight(*ends, know(), via="file")
@@ -1349,6 +1367,7 @@ def test_an_end_comes_back_from_json_as_it_was():
         "told": {("migration-capability", "multifd"): "on"},
         "file_systems": {"/ram": "ext4"},
         "images": {"disk0": "inode 1"},
+        "held": {"tpm0": "/tpm"},
     }
     for one in (
         side(whole, "11.1", facts=facts, **known),
@@ -1368,6 +1387,7 @@ def test_an_end_comes_back_from_json_as_it_was():
         ({"features": []}, "cannot be read"),
         ({"file_systems": ["x"]}, "cannot be read"),
         ({"images": ["x"]}, "cannot be read"),
+        ({"tpms": ["x"]}, "cannot be read"),
     ],
 )
 def test_an_end_of_another_form_is_refused(change, words):
@@ -1377,7 +1397,8 @@ def test_an_end_of_another_form_is_refused(change, words):
         side_from_json([], "h2")
 
 
-def test_an_end_that_was_kept_without_its_images():
+@pytest.mark.parametrize("name", ["images", "tpms", "held"])
+def test_an_end_that_was_kept_without_what_is_told_today(name):
     kept = side_as_json(side(MICROVM))
-    del kept["images"]
-    assert side_from_json(kept, "h2") == side(MICROVM)
+    del kept[name]
+    assert side_from_json(kept, "h2") == replace(side(MICROVM), **{name: None})

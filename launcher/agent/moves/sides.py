@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 
 from launcher.agent.machines import LOCK
-from launcher.ends import blockers, end_of, planned_end, ram_blocks, unnamed
+from launcher.ends import blockers, end_of, held_states, planned_end, ram_blocks, unnamed
 from launcher.incoming import waiting_plan
 from launcher.preflight import side_as_json, side_from_json
 from launcher.preflight.options import as_words
@@ -37,7 +37,9 @@ async def keep_side(machines: Machines, prepared: Prepared) -> None:
 
 def _planned(prepared: Prepared) -> Side:
     # The guest keeps its UUID on its way: neither end draws one.
-    return replace(planned_end(prepared), draws_uuid=False, images=_images(prepared.plan))
+    plan = prepared.plan
+    side = replace(planned_end(prepared), draws_uuid=False, images=_images(plan))
+    return replace(side, held=held_states(plan))
 
 
 def _images(plan: Plan) -> dict[str, str]:
