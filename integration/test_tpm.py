@@ -210,7 +210,27 @@ def test_beside_a_detached_machine(newest, tmp_path):
     try:
         (helper,) = helpers_of(tmp_path / "state")
         assert "verdict: match" in run("verify", "tpm-detached")
+        # Nobody who is told how it ended is there any more.
+        os.kill(helper, signal.SIGKILL)
+        words = [*command, "verify", "tpm-detached"]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        assert done.returncode == 1, done.stdout
+        assert "tpm: swtpm has ended: it said nothing" in done.stdout
     finally:
         run("stop", "tpm-detached", "--now")
-    pidfd = os.pidfd_open(helper) if helper in helpers_of(tmp_path / "state") else -1
-    assert pidfd < 0 or ends(pidfd)
+    assert helpers_of(tmp_path / "state") == []
+
+
+def test_beside_a_detached_machine_it_ends_with_it(newest, tmp_path):
+    command = [sys.executable, "-m", "launcher"]
+    file = tmp_path / "tpm-detached.yaml"
+    file.write_text("platform: native\nmachine: q35\naccel: tcg\nmemory: 64MiB\ntpm: state\n")
+    env = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    (tmp_path / "run").mkdir(mode=0o700)
+    for words in (["run", str(file), "--detach", "--qemu", newest], ["stop", "tpm-detached"]):
+        subprocess.run([*command, *words], env=env, check=True, timeout=60, cwd=ROOT)
+        helpers = helpers_of(tmp_path / "state")
+        if words[0] == "run":
+            assert len(helpers) == 1
+    pidfds = [os.pidfd_open(one) for one in helpers]
+    assert all(ends(one) for one in pidfds)

@@ -126,7 +126,7 @@ def _spawn(prepared: Prepared, held: Resources, detached: bool) -> Started:
             os.close(log)
     held.hand_over()
     try:
-        _record(prepared, held, process.pid, detached)
+        _record(prepared, held, process.pid, detached, helpers)
     except HostError:
         process.kill()
         raise
@@ -146,7 +146,13 @@ def environment() -> dict[str, str]:
     return {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
 
 
-def _record(prepared: Prepared, held: Resources, pid: int | None, detached: bool) -> None:
+def _record(
+    prepared: Prepared,
+    held: Resources,
+    pid: int | None,
+    detached: bool,
+    helpers: Sequence[Running] = (),
+) -> None:
     """Write the machine's state.
 
     `starting` is written before the process exists: a launcher that is killed in between leaves
@@ -155,9 +161,19 @@ def _record(prepared: Prepared, held: Resources, pid: int | None, detached: bool
     directory = held.directory
     if directory is None:
         return
-    from launcher.host.state import MachineState
+    from launcher.host.state import MachineState, start_time
 
     plan = prepared.plan
+    beside = [
+        {
+            "path": one.helper.path,
+            "program": one.helper.program,
+            "log": f"{one.helper.chardev}.log",
+            "pid": one.process.pid,
+            "start_time": start_time(one.process.pid),
+        }
+        for one in helpers
+    ]
     kept = None
     if pid is not None:
         # While it starts there is nothing to verify, and QEMU waits for this file.
@@ -180,6 +196,7 @@ def _record(prepared: Prepared, held: Resources, pid: int | None, detached: bool
             platform=plan.platform,
             plan=kept,
             asked=_asked(prepared) if pid is not None else None,
+            helpers=beside or None,
         )
     )
 

@@ -17,6 +17,7 @@ from launcher.record import replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
 
     from launcher.host.runtime import Machine
     from launcher.host.state import MachineState
@@ -167,7 +168,19 @@ async def verify(machine: Machine) -> Report:
         speed = await _speed(machine, plan, monitor)
     finally:
         await monitor.close()
-    return replace(judge(plan, seen, log_lines(machine.path), *sent), speed=speed)
+    troubles = tuple(_helper_troubles(machine))
+    return replace(judge(plan, seen, log_lines(machine.path), *sent, troubles), speed=speed)
+
+
+def _helper_troubles(machine: Machine) -> Iterator[str]:
+    """What runs no more beside a machine; how it ended only its parent was told."""
+    from launcher.display import printable
+    from launcher.host.state import ended_helpers
+
+    for one in ended_helpers(state_of(machine)):
+        lines = log_lines(machine.path, str(one["log"]))
+        words = printable(lines[0]) if lines else "it said nothing"
+        yield f"{one['path']}: {one['program']} has ended: {words}"
 
 
 async def _speed(machine: Machine, plan: Plan, monitor: Monitor) -> tuple[bool | None, str] | None:
@@ -181,13 +194,13 @@ async def _speed(machine: Machine, plan: Plan, monitor: Monitor) -> tuple[bool |
     return verdict.native, verdict.reason
 
 
-def log_lines(folder: str) -> list[str]:
+def log_lines(folder: str, name: str = "stderr.log") -> list[str]:
     """What a detached machine's QEMU said on stderr; its first and last kilobytes."""
     from launcher.process import StderrTail
 
     kept = StderrTail()
     try:
-        with open(os.path.join(folder, "stderr.log"), "rb") as log:
+        with open(os.path.join(folder, name), "rb") as log:
             while chunk := log.read(1 << 16):
                 kept.feed(chunk)
     except OSError:

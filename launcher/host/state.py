@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+#: What is on record about a helper.
+_HELPER = {"path", "program", "log", "pid", "start_time"}
+
+
 @record
 class MachineState:
     """What is on record about one machine.
@@ -22,6 +26,7 @@ class MachineState:
         boot_id: of the boot that it was written in; filled in on writing.
         plan: the plan's JSON form, for reports about a running machine.
         asked: what it was planned from beside the profile: `platform`, `settings`, `lock`.
+        helpers: what runs beside it: `path`, `program`, `log`, `pid` and `start_time` of each.
     """
 
     name: str
@@ -37,6 +42,7 @@ class MachineState:
     platform: str = ""
     plan: Any = None
     asked: Any = None
+    helpers: Any = None
 
 
 def start_time(pid: int) -> int | None:
@@ -56,6 +62,13 @@ def is_alive(state: MachineState) -> bool:
     if state.pid is None or state.start_time is None:
         return False
     return state.boot_id == boot_id() and start_time(state.pid) == state.start_time
+
+
+def ended_helpers(state: MachineState) -> list[dict[str, Any]]:
+    """Those of a machine's helpers that run no more."""
+    found = state.helpers if isinstance(state.helpers, list) else []
+    known = [one for one in found if isinstance(one, dict) and one.keys() >= _HELPER]
+    return [one for one in known if start_time(one["pid"]) != one["start_time"]]
 
 
 def running_pid(state: MachineState) -> int | None:
