@@ -192,45 +192,37 @@ def test_it_does_not_outlive_a_launcher_that_is_killed(newest, tmp_path):
     assert ends(pidfd)
 
 
-def test_beside_a_detached_machine(newest, tmp_path):
-    command = [sys.executable, "-m", "launcher"]
+@pytest.fixture
+def detached(newest, tmp_path):
+    """`qemu-launcher` with a machine `tpm-detached` that outlives it."""
     file = tmp_path / "tpm-detached.yaml"
     file.write_text("platform: native\nmachine: q35\naccel: tcg\nmemory: 64MiB\ntpm: state\n")
     env = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "run")}
     (tmp_path / "run").mkdir(mode=0o700)
 
-    def run(*words: str) -> str:
-        done = subprocess.run(
-            [*command, *words], env=env, capture_output=True, text=True, timeout=60, cwd=ROOT
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def run(*words: str) -> tuple[int, str]:
+        whole = [sys.executable, "-m", "launcher", *words]
+        done = subprocess.run(whole, env=env, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        return done.returncode, done.stdout + done.stderr
 
-    run("run", str(file), "--detach", "--qemu", newest)
-    try:
-        (helper,) = helpers_of(tmp_path / "state")
-        assert "verdict: match" in run("verify", "tpm-detached")
-        # Nobody who is told how it ended is there any more.
-        os.kill(helper, signal.SIGKILL)
-        words = [*command, "verify", "tpm-detached"]
-        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, cwd=ROOT)
-        assert done.returncode == 1, done.stdout
-        assert "tpm: swtpm has ended: it said nothing" in done.stdout
-    finally:
-        run("stop", "tpm-detached", "--now")
+    status, said = run("run", str(file), "--detach", "--qemu", newest)
+    assert status == 0, said
+    yield run
+    run("stop", "tpm-detached", "--now")
     assert helpers_of(tmp_path / "state") == []
 
 
-def test_beside_a_detached_machine_it_ends_with_it(newest, tmp_path):
-    command = [sys.executable, "-m", "launcher"]
-    file = tmp_path / "tpm-detached.yaml"
-    file.write_text("platform: native\nmachine: q35\naccel: tcg\nmemory: 64MiB\ntpm: state\n")
-    env = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "run")}
-    (tmp_path / "run").mkdir(mode=0o700)
-    for words in (["run", str(file), "--detach", "--qemu", newest], ["stop", "tpm-detached"]):
-        subprocess.run([*command, *words], env=env, check=True, timeout=60, cwd=ROOT)
-        helpers = helpers_of(tmp_path / "state")
-        if words[0] == "run":
-            assert len(helpers) == 1
-    pidfds = [os.pidfd_open(one) for one in helpers]
-    assert all(ends(one) for one in pidfds)
+def test_beside_a_detached_machine_it_ends_with_it(detached, tmp_path):
+    (helper,) = helpers_of(tmp_path / "state")
+    pidfd = os.pidfd_open(helper)
+    assert "verdict: match" in detached("verify", "tpm-detached")[1]
+    assert detached("stop", "tpm-detached", "--now")[0] == 0
+    assert ends(pidfd)
+
+
+def test_beside_a_detached_machine_it_is_missed(detached, tmp_path):
+    """How it ended nobody was told."""
+    (helper,) = helpers_of(tmp_path / "state")
+    os.kill(helper, signal.SIGKILL)
+    status, said = detached("verify", "tpm-detached")
+    assert (status, "tpm: swtpm has ended: it said nothing" in said) == (1, True), said
