@@ -159,11 +159,19 @@ def take_beside(folder: str, beside: str, *, keep: bool) -> None:
         folder: the helper's own.
         beside: the other one.
         keep: what is in it becomes what is in `folder`, file by file.
+
+    Raises:
+        HostError: that cannot be; nothing is removed.
     """
     if keep:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        for name in os.listdir(beside):
-            os.replace(os.path.join(beside, name), os.path.join(folder, name))
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            for name in os.listdir(beside):
+                os.replace(os.path.join(beside, name), os.path.join(folder, name))
+        except OSError as error:
+            words = f"what is in {beside} cannot be put into {folder}: {error.strerror}"
+            hint = "it is the newest; move it there before the next start"
+            raise HostError(words, hint=hint, code="helper") from error
     shutil.rmtree(beside, ignore_errors=True)
 
 
