@@ -94,20 +94,31 @@ class Pair:
         for agent in self.agents:
             agent.close()
 
-    def said(self, end: int, pattern: str, least: int = 3, seconds: float = 40) -> list[str]:
+    def said(self, end: int, pattern: str, least: int = 3, seconds: float = 120) -> list[str]:
         """What the guest's console at one end says; at least so many matches of a pattern."""
-        found: list[str] = []
+        return [one for part in self._parts(end, pattern, least, seconds) for one in part]
+
+    def _parts(self, end: int, pattern: str, least: int, seconds: float) -> list[list[str]]:
+        """The same, each time that it was listened to by itself: between two nobody hears it."""
+        parts: list[list[str]] = []
         until = time.monotonic() + seconds
-        while len(found) < least and time.monotonic() < until:
+        while sum(map(len, parts)) < least and time.monotonic() < until:
             answer = self.strangers[end].do("console", machine="web", seconds=1)
             assert answer["status"] == "done", answer
-            found += re.findall(pattern, answer["result"]["text"])
-        assert len(found) >= least, f"{found}: {self.agents[end].log()}"
-        return found
+            parts.append(re.findall(pattern, answer["result"]["text"]))
+        assert sum(map(len, parts)) >= least, f"{parts}: {self.agents[end].log()}"
+        return parts
 
     def counts(self, end: int) -> list[int]:
-        """The guest's own numbers, as its console at one end tells them."""
-        return [int(number) for number in self.said(end, r"tick (\d+)\r?\n")]
+        """The guest's own numbers, as its console at one end tells them: none of them is missed."""
+        found: list[int] = []
+        for part in self._parts(end, r"tick (\d+)\r?\n", 3, 120):
+            numbers = [int(number) for number in part]
+            if numbers:
+                assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), numbers
+                assert not found or numbers[0] > found[-1], (found, numbers)
+            found += numbers
+        return found
 
     def running(self) -> list[int]:
         """At which ends a copy of the guest runs, as QEMU itself says."""
@@ -142,6 +153,7 @@ def qemus(guest_uuid: str) -> dict[int, str]:
                 places = [one for one in file.read().split(b"\0") if one.startswith(b"XDG_RUN")]
         except OSError:
             continue
-        if guest_uuid.encode() in words and b"-uuid" in words:
+        # One that ends between the two looks has no environment any more.
+        if guest_uuid.encode() in words and b"-uuid" in words and places:
             found[int(entry)] = places[0].decode()
     return found

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,9 @@ from launcher.cache import cache_folder
 from tests.support.certificates import Authority
 
 ROOT = "qemu-launcher/v1"
-SECONDS = 60
+#: For one program to its end, and for what is listened to: less than pytest gives a test, and as
+#: much as it can be for a machine on which all of it takes ten times as long.
+SECONDS = 100
 
 
 def _hashed(word: str) -> str:
@@ -147,24 +150,31 @@ class Broker:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
-        for _ in range(500):
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until and self.process.poll() is None:
             with socket.socket() as sock:
                 if self.prefix or sock.connect_ex((self.address, self.port)) == 0:
                     return
             select.select([], [], [], 0.02)
-        raise AssertionError("mosquitto does not listen")
+        raise AssertionError(f"mosquitto does not listen: {self._log()}")
+
+    def _log(self) -> str:
+        with open(os.path.join(self.folder, "mosquitto.log"), errors="replace") as file:
+            return file.read()[-2000:]
 
     def start(self) -> None:
         self.launch()
         # Its own client waits for it: connected means that it listens.
-        for _ in range(200):
+        assert self.process is not None
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until and self.process.poll() is None:
             done = subprocess.run(
                 [*self.tool("pub"), "-t", "ready", "-m", "x"], capture_output=True, timeout=SECONDS
             )
             if done.returncode == 0:
                 return
             select.select([], [], [], 0.02)
-        raise AssertionError("mosquitto does not answer")
+        raise AssertionError(f"mosquitto does not answer: {self._log()}")
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         assert self.process is not None
@@ -266,15 +276,14 @@ class Stranger:
         self.session = f"s{uuid.uuid4().hex[:12]}"
         user = broker.user if broker.authority is not None else "stranger"
         self.reply = f"{ROOT}/reply/{user}/{self.session}"
-        # Where there are rules nobody may write what this one reads: the host's status is there.
-        secure = broker.authority is not None
-        self.ready = f"{ROOT}/hosts/{host}/status" if secure else f"ready/{self.session}"
+        #: Where it says to itself that what it subscribed to is there; below its own topic, which
+        #: it may write where there are rules.
+        self.ready = f"{self.reply}/ready"
 
     def listen(self, topic: str, count: int) -> subprocess.Popen[str]:
         """A subscriber that ends after so many messages; it is subscribed when this returns."""
         # A marker that is retained comes once, and first, as soon as the subscription is there.
-        if self.ready.startswith("ready/"):
-            self.publish(self.ready, "1", "-r")
+        self.publish(self.ready, "1", "-r")
         listener = subprocess.Popen(
             [
                 *self.broker.tool("sub"),
@@ -285,9 +294,8 @@ class Stranger:
             text=True,
         )
         assert listener.stdout is not None
-        if not select.select([listener.stdout], [], [], 10)[0]:
+        if not listener.stdout.readline():
             raise AssertionError("mosquitto_sub does not subscribe")
-        listener.stdout.readline()
         return listener
 
     def publish(self, topic: str, payload: str | bytes, *more: str) -> None:
@@ -326,19 +334,40 @@ class Stranger:
                     return answer
         raise AssertionError(f"{verb} was not answered")
 
+    def wait_event(self, listener: subprocess.Popen[str], kind: str) -> dict:
+        """The first event of a kind that a listener hears; it ends with that."""
+        heard = []
+        with _lines(listener) as lines:
+            for line in lines:
+                one = json.loads(line)
+                if one["topic"] != self.ready:
+                    event = json.loads(one["payload"])
+                    if event["type"] == kind:
+                        return event
+                    heard.append(event["type"])
+        raise AssertionError(f"{kind} did not come, but {heard}")
+
     def retained(self, topic: str) -> dict[str, object]:
-        """Retained messages by topic."""
-        done = subprocess.run(
-            [*self.broker.tool("sub"), "-t", topic, "-F", "%j", "-W", "1", "--retained-only"],
-            capture_output=True,
+        """Retained messages by topic: all that the broker has, however long it takes."""
+        # It sends what is retained in the order of the subscriptions, so the marker is the last.
+        self.publish(self.ready, "1", "-r")
+        listener = subprocess.Popen(
+            [
+                *self.broker.tool("sub"),
+                *("-t", topic, "-t", self.ready, "-q", "1"),
+                *("-F", "%j", "-W", str(SECONDS), "--retained-only"),
+            ],
+            stdout=subprocess.PIPE,
             text=True,
-            timeout=SECONDS,
         )
-        found = {}
-        for line in done.stdout.splitlines():
-            one = json.loads(line)
-            found[one["topic"]] = _payload(one)
-        return found
+        found: dict[str, object] = {}
+        with _lines(listener) as lines:
+            for line in lines:
+                one = json.loads(line)
+                if one["topic"] == self.ready:
+                    return found
+                found[one["topic"]] = _payload(one)
+        raise AssertionError(f"what is retained of {topic} did not come")
 
     def wait_retained(self, leaf: str, test: object = lambda value: True) -> object:
         """The payload of a retained topic of the host, once it passes a test."""

@@ -133,11 +133,12 @@ class Watcher(threading.Thread):
             sock = socket.socket(socket.AF_UNIX)
             try:
                 sock.connect(os.path.join(self._folder, name))
+                copy = Copy(name, sock)
             except OSError:
                 sock.close()  # it does not listen yet, or has ended
                 continue
             self._known.add(name)
-            self._copies[sock.fileno()] = Copy(name, sock)
+            self._copies[sock.fileno()] = copy
             self.copies += 1
         self.together = max(self.together, len(self._copies))
         self.looks += 1

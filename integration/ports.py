@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
+from collections import deque
 
 #: Where the kernel takes the ports of outgoing connections from, and those that it picks.
 _RANGE = "/proc/sys/net/ipv4/ip_local_port_range"
 _LOWEST = 20000
+#: Of the tests that run at once each has ports of its own, and none twice: the server of another
+#: may be away just now, or not be there yet.
+_WORKERS = 16
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+_given: deque[int] = deque(maxlen=400)
 
 
 def free_port() -> int:
@@ -18,14 +25,20 @@ def free_port() -> int:
     """
     with open(_RANGE) as file:
         highest = int(file.read().split()[0])
-    for _ in range(100):
-        port = random.randrange(_LOWEST, highest) if highest > _LOWEST else 0
+    for _ in range(1000):
+        if highest - _LOWEST > _WORKERS:
+            port = random.randrange(_LOWEST + _WORKER, highest, _WORKERS)
+        else:
+            port = 0
         with socket.socket() as sock:
             try:
                 sock.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(sock.getsockname()[1])
+            port = int(sock.getsockname()[1])
+        if port not in _given:
+            _given.append(port)
+            return port
     raise OSError("no port of loopback is free")
 
 

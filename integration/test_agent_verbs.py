@@ -12,7 +12,7 @@ import uuid
 import pytest
 
 from integration.conftest import installed
-from integration.mqtt import ROOT, AgentProcess, Stranger
+from integration.mqtt import ROOT, SECONDS, AgentProcess, Stranger
 
 pytestmark = pytest.mark.integration
 
@@ -61,24 +61,40 @@ def running(request, broker, tmp_path_factory, guest):
     try:
         started = stranger.do("start", profile="web")
         assert started["status"] == "done", (started, agent.log())
-        typed(stranger, "", "guest is up", 30)
+        wait_prompt(stranger)
         yield agent, stranger
     finally:
         agent.close()
 
 
-def typed(stranger: Stranger, text: str, wanted: str, times: int = 5) -> None:
-    """Type something at the console until it shows what is wanted."""
-    said = ""
-    for _ in range(times):
-        answer = stranger.do("console", machine="web", seconds=1, input=text)
-        assert answer["status"] == "done", answer
-        said += answer["result"]["text"]
-        if wanted in said:
+def console(stranger: Stranger, text: str, seconds: int) -> str:
+    answer = stranger.do("console", machine="web", seconds=seconds, input=text)
+    assert answer["status"] == "done", answer
+    return answer["result"]["text"]
+
+
+def wait_prompt(stranger: Stranger) -> None:
+    """Type nothing but returns at the console until the guest's shell is there."""
+    said, until = "", time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        said += console(stranger, "\n", 1)
+        if "guest# " in said:
             return
-        text = text or "\n"
-        if text == "\n":
-            wanted = "guest# " if wanted == "guest is up" else wanted
+    raise AssertionError(said)
+
+
+def typed(stranger: Stranger, command: str, wanted: str) -> None:
+    """Type a command at the console until it shows what is wanted.
+
+    What it shows while nobody listens is lost, so a slow guest is listened to for longer each time.
+    When this returns, it has done all that was typed: the last one has a number of its own.
+    """
+    said = ""
+    for number in range(1, 9):
+        said = console(stranger, f"{command}; echo typed-$(({number}))\n", 2 * number)
+        if f"typed-{number}\r\n" in said:
+            assert wanted in said, said
+            return
     raise AssertionError(said)
 
 
@@ -93,7 +109,7 @@ def test_screen_console_events_and_lock_are_told(running):
     base = f"{ROOT}/hosts/{stranger.host}/machines/web"
     listener = stranger.listen(f"{base}/+", 1000)
     try:
-        typed(stranger, "echo seen-$((40+2))\n", "seen-42")
+        typed(stranger, "echo seen-$((40+2))", "seen-42")
         assert stranger.do("pause", machine="web")["status"] == "done"
         assert stranger.do("resume", machine="web")["status"] == "done"
         assert stranger.do("lock", profile="web")["status"] == "done"
@@ -112,6 +128,8 @@ def test_screen_console_events_and_lock_are_told(running):
             wanted = {f"qemu-launcher.machine.qmp.{name}" for name in ("STOP", "RESUME")}
             if found["lock"] and "seen-42" in found["console"] and wanted <= found["events"]:
                 break
+        else:
+            raise AssertionError(found)
     finally:
         listener.kill()
         listener.wait()
@@ -122,16 +140,16 @@ def test_screen_console_events_and_lock_are_told(running):
 
 def test_a_machine_is_kept_and_brought_back_over_a_kill_of_the_agent(running):
     agent, stranger = running
-    typed(stranger, "x=before; echo is-$x\n", "is-before\r\n")
+    typed(stranger, "x=before; echo is-$x", "is-before\r\n")
     kept = stranger.do("snapshot", machine="web", tag="one")
     assert kept["status"] == "done", kept
     assert stranger.do("snapshot", machine="web", tag="one")["error"]["code"] == "conflict"
-    typed(stranger, "x=after; echo is-$x\n", "is-after\r\n")
+    typed(stranger, "x=after; echo is-$x", "is-after\r\n")
     agent.kill()
     agent.start()
     assert stranger.do("restore", machine="web", tag="two")["error"]["code"] == "absent"
     assert stranger.do("restore", machine="web", tag="one")["status"] == "done"
-    typed(stranger, "echo is-$x\n", "is-before\r\n")
+    typed(stranger, "echo is-$x", "is-before\r\n")
     refused = stranger.do("migrate", machine="web", to="elsewhere")
     assert refused["error"]["code"] == "snapshot"
     assert stranger.do("stop", machine="web", first="quit")["status"] == "done"
@@ -149,14 +167,10 @@ def test_what_a_machine_has_not_is_said(broker, tmp_path, guest):
         assert stranger.do("console", machine="bare")["error"]["code"] == "console"
         assert stranger.do("migrate", machine="bare", to=host)["error"]["code"] == "member"
         assert stranger.do("snapshot", machine="gone", tag="t")["status"] == "failed"
-        listener = stranger.listen(f"{ROOT}/hosts/{host}/machines/bare/events", 100)
+        listener = stranger.listen(f"{ROOT}/hosts/{host}/machines/bare/events", 1000)
         assert stranger.do("reset", machine="bare")["status"] == "done"
-        told = (json.loads(line) for line in listener.stdout)
-        event = next(json.loads(one["payload"]) for one in told if one["topic"] != stranger.ready)
-        assert event["type"] == "qemu-launcher.machine.qmp.RESET"
-        listener.kill()
-        listener.wait()
-        listener.stdout.close()
+        # What QEMU said when it began to run may be told this late.
+        stranger.wait_event(listener, "qemu-launcher.machine.qmp.RESET")
     finally:
         agent.close()
 
@@ -175,28 +189,31 @@ def test_a_start_of_a_pool_is_done_by_one_host_and_never_by_one_that_is_away(
     topic = f"{ROOT}/pool/{pool}/start"
     answer = ("-D", "publish", "response-topic", stranger.reply)
 
-    def start(name: str) -> dict:
+    def start(name: str) -> str:
         """The host that took it, and that it was done."""
-        for _ in range(20):  # a member takes part some moments after it is online
-            listener = stranger.listen(stranger.reply, 2)
-            payload = json.dumps({"id": f"{name}-{uuid.uuid4().hex[:6]}", "profile": "bare"})
-            stranger.publish(topic, json.dumps({**json.loads(payload), "name": name}), *answer)
-            taken = []
-            until = time.monotonic() + 3
-            while len(taken) < 2 and time.monotonic() < until:
-                line = listener.stdout.readline()
-                one = json.loads(line)
-                if one["topic"] == stranger.reply:
-                    taken.append(json.loads(one["payload"]))
-            listener.kill()
-            listener.wait()
-            listener.stdout.close()
+        listener = stranger.listen(stranger.reply, 1000)
+        body = {"id": f"{name}-{uuid.uuid4().hex[:6]}", "profile": "bare", "name": name}
+        stranger.publish(topic, json.dumps(body), *answer)
+        taken: list[dict] = []
+        for line in listener.stdout:
+            one = json.loads(line)
+            found = json.loads(one["payload"]) if one["topic"] == stranger.reply else {}
+            if found.get("id") == body["id"]:
+                taken.append(found)
             if len(taken) == 2:
-                assert [one["status"] for one in taken] == ["accepted", "done"], taken
-                return taken[0]["result"]["host"]
-        raise AssertionError("nobody took it")
+                break
+        listener.kill()
+        listener.wait()
+        listener.stdout.close()
+        assert [one["status"] for one in taken] == ["accepted", "done"], taken
+        return taken[0]["result"]["host"]
 
     try:
+        # A member takes part some moments after it is online; what it refuses it takes as well.
+        until = time.monotonic() + SECONDS
+        while not all("refused start: " in agent.log() for agent in agents):
+            assert time.monotonic() < until, [agent.log() for agent in agents]
+            stranger.publish(topic, '{"id": "is-anybody-there"}')
         hosts = [start(f"m{number}") for number in range(4)]
         names = [{*agent.machines()} for agent in agents]
         assert sorted([*names[0], *names[1]]) == ["m0", "m1", "m2", "m3"]

@@ -46,7 +46,9 @@ async def test_machines_are_started_seen_verified_and_stopped(broker, hosts):
         heard = []
         answer = await fleet.command(one, "start", profile="web", progress=heard.append)
         assert (answer.status, answer.result["changed"]) == ("done", True)
-        assert [told.status for told in heard] == ["accepted"]
+        # What takes long is sent again, and then it is told that it is being done.
+        assert heard[0].status == "accepted"
+        assert {told.status for told in heard[1:]} <= {"running"}
         assert hosts[0].machines() == {"web": answer.result["pid"]}
         await until(fleet, lambda: (one, "web") in fleet.machines)
         assert fleet.machines[one, "web"]["verdict"] == "match"
@@ -207,7 +209,7 @@ def test_watch_goes_on_when_the_broker_comes_back(tmp_path):
     broker = Broker(str(tmp_path))
     broker.start()
     watching = subprocess.Popen(
-        fleet_words(broker, "watch", "--for", "60"),
+        fleet_words(broker, "watch", "--for", "600"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -230,7 +232,7 @@ def test_watch_goes_on_when_the_broker_comes_back(tmp_path):
 def test_watch_prints_a_line_for_each_change(broker, hosts):
     agent = hosts[0]
     watching = subprocess.Popen(
-        fleet_words(broker, "watch", agent.host, "--format", "json", "--for", "60"),
+        fleet_words(broker, "watch", agent.host, "--format", "json", "--for", "600"),
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -91,7 +91,7 @@ def test_the_platform_of_a_hundred_hosts_names_the_one_that_limits_it(broker):
 
 
 async def test_hosts_that_come_later_are_seen_with_their_machines(broker):
-    async with launcher.fleet.connect(broker.url, facts=False) as fleet:
+    async with launcher.fleet.connect(broker.url, facts=False, timeout=60) as fleet:
         assert (len(fleet.hosts), len(fleet.machines)) == (HOSTS, HOSTS * MACHINES)
         assert fleet.left_out == 0
         async with make_client(Where(broker.url), "late", session=0, by_hand=False) as client:

@@ -54,7 +54,7 @@ class Manager:
         return found
 
     def rest(self) -> list[dict[str, str]]:
-        """All that was told; its teller has ended."""
+        """All that was told so far."""
         try:
             while True:
                 self.next(0.01)
@@ -164,6 +164,7 @@ def test_what_is_not_as_planned_is_never_ready(manager, start, tmp_path):
 
 def fewer_than(count: int, manager: Manager) -> bool:
     """Whether the signs of life stop before there were so many."""
+    manager.rest()  # what was told before, and not read yet
     try:
         for _ in range(count):
             manager.until("WATCHDOG", 1.5)

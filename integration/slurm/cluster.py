@@ -62,7 +62,10 @@ JobRequeue=0
 ReturnToService=2
 InactiveLimit=0
 KillWait=100
-SlurmdTimeout=6
+SlurmdTimeout=120
+MessageTimeout=60
+BatchStartTimeout=100
+UnkillableStepTimeout=300
 PartitionName=all Nodes={nodes} Default=YES MaxTime=10 State=UP
 """
 
@@ -181,7 +184,7 @@ class Cluster:
         self.start_node(node)
         # Refused where it has come back by itself.
         self.run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
-        self.wait(lambda: self.states()[node] == "idle", f"{node} does not come back")
+        self.wait(lambda: self.states().get(node) == "idle", f"{node} does not come back")
 
     # -- what a user does ---------------------------------------------------------------------
 

@@ -159,6 +159,11 @@ _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 }
 
 
+#: Seconds to see all that is retained. A broker that is silent is told sooner: to connect, and to
+#: answer each thing that we say, it has ten (launcher/bus/broker.py).
+_LOOK = 60.0
+
+
 def fleet(options: argparse.Namespace) -> int:
     """Do what one of the verbs says.
 
@@ -186,7 +191,7 @@ def fleet(options: argparse.Namespace) -> int:
 
     async def work() -> int:
         _hush()
-        async with Fleet(broker, options.client, view, 10.0) as found:
+        async with Fleet(broker, options.client, view, _LOOK) as found:
             status: int = await verb.VERBS[options.what](found, options)
             return status
 
