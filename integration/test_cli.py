@@ -615,7 +615,7 @@ def test_stop_a_detached_machine_that_does_not_answer(line):
     before = time.monotonic()
     stopped = line.json("stop", line.name)["stopped"]
     assert stopped == [{"name": line.name, "by": "SIGKILL"}]
-    assert time.monotonic() - before < 25
+    assert time.monotonic() - before < 60
     line.gone()
 
 

@@ -215,7 +215,7 @@ async def test_a_sigstopped_qemu_is_killed(qemu):
         begin = time.monotonic()
         rung = await process.stop(quit=lambda: monitor.execute("quit"), deadlines=QUICK)
         assert rung == "SIGKILL"
-        assert time.monotonic() - begin < QUICK.quit + QUICK.term + 1
+        assert time.monotonic() - begin < QUICK.quit + QUICK.term + 10
         assert process.returncode == -signal.SIGKILL
 
 
@@ -231,7 +231,7 @@ async def test_a_qemu_blocked_on_its_stderr_is_ended(qemu, tmp_path):
             await full(writing)
             begin = time.monotonic()
             assert await process.stop(deadlines=QUICK) in {"SIGTERM", "SIGKILL"}
-            assert time.monotonic() - begin < QUICK.term + 1
+            assert time.monotonic() - begin < QUICK.term + 10
     finally:
         os.close(reading)
         os.close(writing)

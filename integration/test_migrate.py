@@ -366,7 +366,8 @@ async def test_programs_die_of_instructions_that_went_away(guest, old, new, cpu)
                 broken = {f.property for f in migration.findings if f.severity == "breaks"}
                 assert broken == (set() if features else {"avx"})
                 with contextlib.suppress(LauncherError):
-                    await destination.console.wait_for(r"tick \d+\s+tick \d+\s", 5)
+                    seconds = 60 if features else 5
+                    await destination.console.wait_for(r"tick \d+\s+tick \d+\s", seconds)
                 seen = follow(source.console.text, destination.console.text)
                 assert seen.verdict == result
             finally:

@@ -84,6 +84,7 @@ def test_a_guest_is_paused_and_powered_down(qemu, counting):
         machine.console.wait_for(r"tick 3\s", 90)
         machine.pause()
         assert machine.qmp("query-status")["status"] == "paused"
+        time.sleep(0.5)  # what was said before comes
         machine.console.read()
         time.sleep(0.5)  # five ticks long, in which none may come
         assert "tick" not in machine.console.read()

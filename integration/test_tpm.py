@@ -40,9 +40,9 @@ def newest() -> str:
 
 
 def ends(pidfd: int) -> bool:
-    """Whether that process ends within some seconds."""
+    """Whether that process ends within a while."""
     try:
-        return bool(select.select([pidfd], [], [], 5)[0])
+        return bool(select.select([pidfd], [], [], 60)[0])
     finally:
         os.close(pidfd)
 
