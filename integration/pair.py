@@ -122,14 +122,16 @@ def migrate(
         return _migrate(first, second, uri or f"unix:{os.path.join(folder, 's')}", postcopy)
 
 
-def _migrate(source: End, destination: End, uri: str, postcopy: bool) -> Outcome:
+def _migrate(
+    source: End, destination: End, uri: str, postcopy: bool, *, hung: float = HUNG
+) -> Outcome:
     refused = destination.do("migrate-incoming", {"uri": uri})
     refused = refused or source.do("migrate", {"uri": uri})
     if refused:
         return Outcome("refused", refused, source.status(2).get("error-desc", ""))
     if postcopy:
         source.do("migrate-start-postcopy")
-    until = time.monotonic() + HUNG
+    until = time.monotonic() + hung
     here: dict[str, Any] = {}
     there: dict[str, Any] = {}
     while time.monotonic() < until:
@@ -139,6 +141,8 @@ def _migrate(source: End, destination: End, uri: str, postcopy: bool) -> Outcome
             break
         if here.get("status") in ("failed", "cancelled"):
             break
+        if here.get("status") == "pre-switchover":
+            source.do("migrate-continue", {"state": "pre-switchover"})
         select.select([], [], [], 0.02)  # the next question; every wait has this loop's deadline
     source_said = f"{here.get('status')} {here.get('error-desc', '')} {source.raw.said()}"
     if there.get("status") == "completed":

@@ -44,6 +44,11 @@ class RawQMP:
             greeting = self.file.readline()
             assert b"QMP" in greeting, f"QEMU ended: {self.said()}"
             self.execute("qmp_capabilities")
+        except ConnectionError:  # it ended with words of ours unread
+            self.process.wait(10)
+            said = self.said()
+            self.close()
+            raise AssertionError(f"QEMU ended: {said}") from None
         except BaseException:
             self.close()
             raise

@@ -35,7 +35,7 @@ _BETWEEN = (
 )
 _RULE = (
     *("source", "destination", "from", "to", "with", "given", "severity", "words", "then"),
-    *("machine", "smaller", "cure", "ref"),
+    *("machine", "smaller", "legacy", "cure", "ref"),
 )
 
 _SECTIONS = (
@@ -139,6 +139,7 @@ def _rule(reader: Reader, body: Mapping) -> Rule:
         ref=reader.text(body, "ref") or "",
         machines=_words(reader, body, "machine"),
         smaller=reader.choice(body, "smaller", ("destination",), "") == "destination",
+        legacy=reader.text(body, "legacy") == "on",
     )
 
 
@@ -178,9 +179,10 @@ def _listed(
 
 def _blocked(reader: Reader, tree: Mapping) -> dict[tuple[str, str], tuple[Blocked, ...]]:
     def one(body: Mapping) -> Blocked:
-        reader.keys(body, ("qemu", "machine", "words", "ref"), ("words", "ref"))
+        reader.keys(body, ("qemu", "machine", "there", "words", "ref"), ("words", "ref"))
         words, ref = reader.text(body, "words") or "", reader.text(body, "ref") or ""
-        return Blocked(reader.range(body), reader.range(body, "machine"), words, ref)
+        there = reader.text(body, "there") == "on"
+        return Blocked(reader.range(body), reader.range(body, "machine"), words, ref, there)
 
     return {key: tuple(map(one, bodies)) for key, bodies in _listed(reader, tree, "blocked")}
 

@@ -26,7 +26,8 @@ class Rule:
     holds for values that differ. `from_` and `to` are the releases of the two binaries. `agreed`
     are capabilities that both ends have, `machines` patterns of their machine types (empty: any).
     With `given`, `on` and `off` stand for whether there is a value at all. With `smaller` both are
-    numbers, and the destination's is the smaller one. `cures` are (end, value) pairs, all of them
+    numbers, and the destination's is the smaller one. With `legacy` it holds only for a virtio
+    device that speaks the protocol before 1.0 as well. `cures` are (end, value) pairs, all of them
     needed.
     """
 
@@ -43,6 +44,7 @@ class Rule:
     ref: str
     machines: tuple[str, ...] = ()
     smaller: bool = False
+    legacy: bool = False
 
 
 @record
@@ -67,12 +69,16 @@ class Default:
 
 @record
 class Blocked:
-    """Something that cannot be migrated, on binaries in `knows` and machine types in `machine`."""
+    """Something that cannot be migrated, on binaries in `knows` and machine types in `machine`.
+
+    With `there` a destination that has it does not load a stream either.
+    """
 
     knows: Range
     machine: Range
     words: str
     ref: str
+    there: bool = False
 
 
 @record

@@ -117,11 +117,18 @@ def settings_findings(pair: Pair) -> Iterator[Finding]:
 
 
 def members_findings(
-    pair: Pair, source: Entry, destination: Entry, *, names: Iterable[str] | None = None
+    pair: Pair,
+    source: Entry,
+    destination: Entry,
+    *,
+    names: Iterable[str] | None = None,
+    without: Iterable[str] = (),
+    modern: bool = False,
 ) -> Iterator[Finding]:
-    """The members of one thing that is at both ends."""
+    """The members of one thing that is at both ends; `modern`: a virtio device without legacy."""
     know = pair.know
-    listed = names if names is not None else _members(pair, source, destination)
+    known = names if names is not None else _members(pair, source, destination)
+    listed = [name for name in known if name not in without]
     for name in listed:
         values = (
             member(know, pair.source, source, name),
@@ -129,7 +136,7 @@ def members_findings(
         )
         subject = (source.family, source.type, destination.id or source.id, name)
         given = name in source.members or name in destination.members
-        found = judge(pair, subject, values)
+        found = judge(pair, subject, values, modern=modern)
         yield from (one for one in found if given or one.severity != "harmless")
 
 
@@ -145,7 +152,11 @@ def _members(pair: Pair, source: Entry, destination: Entry) -> list[str]:
 
 
 def judge(
-    pair: Pair, subject: tuple[str, str, str, str], values: tuple[str | None, str | None]
+    pair: Pair,
+    subject: tuple[str, str, str, str],
+    values: tuple[str | None, str | None],
+    *,
+    modern: bool = False,
 ) -> Iterator[Finding]:
     """What a property's two values do to the migration, if anything.
 
@@ -153,13 +164,15 @@ def judge(
         pair: the two ends.
         subject: family, type, id, property.
         values: at the source and at the destination; None: nobody sets it.
+        modern: it is a virtio device that does not speak the protocol before 1.0.
     """
     family, kind, _, name = subject
     differ = values[0] != values[1]
     if is_harmless(pair.know, family, kind, name):
         return
     rules = rules_for(pair.know, family, kind, name)
-    found = first(pair, rules or (), subject, values)
+    fitting = (rule for rule in rules or () if not (rule.legacy and modern))
+    found = first(pair, fitting, subject, values)
     if found is not None:
         yield found
     elif differ and rules is None and None in values and family in ("machine", "device", "object"):

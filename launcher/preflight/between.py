@@ -6,7 +6,7 @@ from launcher.platforms.rules import holds, matching
 from launcher.preflight.findings import Cure, Finding
 from launcher.preflight.options import Entry, as_words
 from launcher.preflight.seats import seats
-from launcher.preflight.worth import member
+from launcher.preflight.worth import member, setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,19 +50,29 @@ def _holds(pair: Pair, rule: Between, entry: Entry, there: Entry | None) -> bool
         return False
     if rule.running and pair.still:
         return False
-    if any(_worth(pair, source, entry, name) != value for name, value in rule.having):
+    if not all(_is(_worth(pair, source, entry, name), value) for name, value in rule.having):
         return False
     return not any(_worth(pair, destination, there, name) == value for name, value in rule.unless)
 
 
+def _is(found: str | None, wanted: str) -> bool:
+    """Whether a value is what a rule wants: `!1` is any but 1."""
+    return found != wanted[1:] if wanted.startswith("!") else found == wanted
+
+
 def _worth(pair: Pair, side: Side, entry: Entry | None, name: str) -> str | None:
-    """What a member of a thing, of the machine, or of a type by `-global` is worth at one end."""
+    """What a member is worth at one end: a thing's, the machine's, the boot's, or a type's.
+
+    `migration.NAME` is a capability; a type's is what `-global` says.
+    """
     kind, dot, key = name.partition(".")
     if not dot:
         return member(pair.know, side, entry, name) if entry is not None else None
-    if kind == "machine":
-        machine = Entry("machine", side.machine, "machine", side.one("machine").members)
-        return member(pair.know, side, machine, key)
+    if kind == "migration":
+        return setting(pair.know, side, "migration-capability", key)
+    if kind in ("machine", "boot"):
+        what = side.machine if kind == "machine" else kind
+        return member(pair.know, side, Entry(kind, what, kind, side.one(kind).members), key)
     given = [e.members[key] for e in side.of("global") if e.type == kind and key in e.members]
     if given:
         return given[-1]

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     Subject = tuple[str, str, str, str]
 
 _SAME = "same"
+#: No value: the property is left out of the profile.
+_UNSET = "unset"
+#: What the short form `memory` makes (launcher/profiles/shorts.py); it may be written out as well.
+_MAIN_RAM = ("object", "ram")
+#: A default of the data that stands for what the device works out when it starts.
+_BY_ITSELF = "by itself"
 #: Where a profile writes a property of each family.
 WHERE = {
     "migration-property": "migration.properties.{property}: {value}",
@@ -28,6 +34,7 @@ WHERE = {
     "smp": "smp.{property}: {value}",
     "cpu": "cpu.{property}: {value}",
     "tpmdev": "tpm.{property}: {value}",
+    "transport": "--via {value}",
 }
 
 
@@ -46,19 +53,46 @@ def cures_for(
         values: the property's at the source and at the destination.
     """
     for end, value in wanted:
+        if value == _UNSET:
+            yield Cure(end, f"leave out devices.{subject[2]}.{subject[3]} at the {end}", *subject)
+            continue
         if value == _SAME:
-            value = values[0] if values[0] is not None else values[1] or ""
-            end = "destination" if values[0] is not None else "source"
+            end, value = _agreeing(pair, subject, values)
         ends = ("source", "destination") if end == "both" else (end,)
         if not any(_stubborn(pair, one, subject) for one in ends):
             yield from platform_cures(pair, subject, value)
         yield property_cure(subject, end, value)
 
 
+def _agreeing(
+    pair: Pair, subject: Subject, values: tuple[str | None, str | None]
+) -> tuple[str, str]:
+    """At which end to set the other's value: at the destination, if it can have that one.
+
+    What nobody set and follows from the releases is set at the newer one, for the older may not
+    have the property; and what a device works out by itself cannot be written down.
+    """
+    at_source = values[0] is None or values[0] == _BY_ITSELF
+    versions = (pair.source.version, pair.destination.version)
+    if not at_source and None not in (values[1], *versions) and not _given(pair, subject):
+        older = not reaches(versions[0], versions[1]) if versions[0] and versions[1] else False
+        at_source = older and values[1] != _BY_ITSELF
+    return ("source", values[1] or "") if at_source else ("destination", values[0] or "")
+
+
+def _given(pair: Pair, subject: Subject) -> bool:
+    """Whether somebody wrote the property at one of the ends."""
+    family, _, key, name = subject
+    entries = (side.find(family, key) for side in (pair.source, pair.destination))
+    return any(entry is not None and name in entry.members for entry in entries)
+
+
 def property_cure(subject: Subject, end: str, value: str) -> Cure:
     """The cure that sets a property, in the profile's words."""
     family, kind, key, name = subject
     where = WHERE.get(family, f"{family}s.{key or kind}.{{property}}: {{value}}")
+    if (family, key) == _MAIN_RAM:
+        where = f"memory.{{property}}: {{value}} (where objects.ram is written out, {where})"
     text = where.format(property=name, value=value or '""')
     at = "both ends" if end == "both" else f"the {end}"
     return Cure(end, f"{text} at {at}", *subject, value)

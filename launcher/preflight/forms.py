@@ -40,6 +40,16 @@ def form(device: Entry, place: str, seats: Mapping[str, Entry]) -> str:
     return f"{device.type}-{'non-' if legacy == 'on' else ''}transitional"
 
 
+def formed(device: Entry, place: str, seats: Mapping[str, Entry]) -> Entry:
+    """A device with what its form says instead of `auto`: for two that have not the same."""
+    made = form(device, place, seats)
+    if made == device.type:
+        return device
+    legacy = "on" if made.endswith("-non-transitional") else "off"
+    members = {**device.members, "disable-legacy": legacy}
+    return Entry(device.family, device.type, device.id, members)
+
+
 def formless(device: Entry) -> Entry:
     """A device without what its form follows from: for two that have the same."""
     members = {n: v for n, v in device.members.items() if n not in _MADE_OF}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from launcher.platforms import reaches
 from launcher.platforms.rules import matching
 from launcher.platforms.versions import release_numbers
 from launcher.preflight.agree import Pair, judge, members_findings
 from launcher.preflight.cures import property_cure
 from launcher.preflight.findings import Cure, Finding
+from launcher.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +31,7 @@ def identity_findings(pair: Pair) -> Iterator[Finding]:
         yield from judge(pair, ("machine", kinds[0], "machine", "type"), kinds)
     yield from _cpus(pair)
     yield from _cpu_model(pair)
-    memory = (pair.source.one("memory"), pair.destination.one("memory"))
-    yield from members_findings(pair, *memory, names=("slots", "maxmem"))
+    yield from _slots(pair)
     yield from _uuid(pair)
     yield from _icount(pair)
     if pair.source.accel and pair.destination.accel and pair.source.accel != pair.destination.accel:
@@ -108,16 +110,56 @@ def _type_cures(pair: Pair) -> Iterator[Cure]:
 def _cpus(pair: Pair) -> Iterator[Finding]:
     here, there = pair.source.one("smp"), pair.destination.one("smp")
     counts = (here.members.get("cpus", "1"), there.members.get("cpus", "1"))
-    subject = ("smp", "smp", "smp", "cpus")
+    subject = (*_SMP, "cpus")
+    fewer = counts[0].isdigit() and counts[1].isdigit() and int(counts[0]) > int(counts[1])
     if counts[0] != counts[1]:
-        fewer = counts[0].isdigit() and counts[1].isdigit() and int(counts[0]) > int(counts[1])
         what = f"the source has {counts[0]} CPUs and the destination {counts[1]}"
-        cures = (property_cure(subject, "destination", counts[0]),)
+        cures = _smp_cures(pair, property_cure(subject, "destination", counts[0]))
         code = "cpus-fewer" if fewer else "cpus-more"
         yield pair.finding(code, what, counts, subject=subject, cures=cures)
-        return
-    names = [name for name in dict.fromkeys((*here.members, *there.members)) if name != "cpus"]
-    yield from members_findings(pair, here, there, names=names)
+    most = (str(_most(here)), str(_most(there)))
+    if most[0] != most[1] and not fewer:
+        for found in judge(pair, (*_SMP, "maxcpus"), most):
+            yield replace(found, cures=_smp_cures(pair, *found.cures))
+    if counts[0] == counts[1]:
+        names = [n for n in (*here.members, *there.members) if n not in ("cpus", "maxcpus")]
+        yield from members_findings(pair, here, there, names=list(dict.fromkeys(names)))
+
+
+_SMP = ("smp", "smp", "smp")
+#: What of `-smp` multiplies to the number of CPUs that there may be.
+_LEVELS = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
+
+
+def _most(smp: Entry) -> int:
+    """How many CPUs there may be (hw/core/machine-smp.c, machine_parse_smp_config)."""
+    given = {name: int(text) for name, text in smp.members.items() if text.isdecimal()}
+    product = math.prod(given.get(level, 1) for level in _LEVELS)
+    return given.get("maxcpus") or max(given.get("cpus", 1), product)
+
+
+def _smp_cures(pair: Pair, *usual: Cure) -> tuple[Cure, ...]:
+    """One number alone may not fit to the others that an end gives; all of them do."""
+    sides = (pair.source.one("smp"), pair.destination.one("smp"))
+    if all(set(side.members) <= {"cpus"} for side in sides) and "maxcpus" not in usual[0].property:
+        return usual
+    members = sides[0].members or {"cpus": "1"}
+    text = ", ".join(f"{name}: {value}" for name, value in members.items())
+    value = f"{{{text}}}"
+    return (Cure("destination", f"smp: {value} at the destination", *_SMP, "", value),)
+
+
+def _slots(pair: Pair) -> Iterator[Finding]:
+    """Slots for memory, which need a `maxmem` beside them."""
+    here, there = pair.source.one("memory"), pair.destination.one("memory")
+    for found in members_findings(pair, here, there, names=("slots", "maxmem")):
+        if found.property == "slots" and "maxmem" not in there.members:
+            most = here.members.get("maxmem", "")
+            text = f"memory.slots: {found.source} and memory.maxmem: {most} at the destination"
+            cures = (Cure("destination", text, "memory", "memory", "memory"),)
+            yield replace(found, cures=cures)
+        else:
+            yield found
 
 
 def _cpu_model(pair: Pair) -> Iterator[Finding]:
@@ -157,7 +199,9 @@ def _programs(pair: Pair, here: Entry) -> Iterator[Finding]:
     subject = ("cpu", here.type, "cpu", gone[0])
     ends = (pair.source.name, pair.destination.name)
     what = f"the CPU is {here.type}, and {ends[1]} emulates no {gone[0]}"
-    cures = (property_cure(subject, "both", "off"),)
+    # Where nobody names a model there is none to take a feature from.
+    end = "both" if pair.destination.of("cpu") else "source"
+    cures = (property_cure(subject, end, "off"),)
     yield pair.finding("cpu-programs", what, ends, subject=subject, cures=cures)
 
 

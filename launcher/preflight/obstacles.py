@@ -29,28 +29,40 @@ def obstacle_findings(pair: Pair) -> Iterator[Finding]:
         yield pair.finding("blocker-there", what, (None, reason), subject=subject)
     for entry in pair.source.entries:
         yield from _blocked(pair, entry)
+    ours = {(entry.family, entry.type, entry.id) for entry in pair.source.entries}
+    for entry in pair.destination.entries:
+        if (entry.family, entry.type, entry.id) not in ours:
+            yield from _blocked(pair, entry, there=True)
     yield from _transport(pair)
     yield from _nodes(pair)
     yield from _images(pair)
     yield from _tpms(pair)
 
 
-def _blocked(pair: Pair, entry: Entry) -> Iterator[Finding]:
+def _blocked(pair: Pair, entry: Entry, *, there: bool = False) -> Iterator[Finding]:
     """What the data knows: of this release, or of a machine type that keeps older behaviour."""
     tables = pair.know.rules.blocked
-    version = pair.source.version
+    side = pair.destination if there else pair.source
     for kind in matching(tables, entry.family, entry.type):
         for one in tables[entry.family, kind]:
-            if not holds(one.knows, version) or not _of_machine(pair, one):
+            if not holds(one.knows, side.version) or not _of_machine(pair, one):
                 continue
+            if there and not one.there:
+                return
             what = f"{entry.type} {entry.id}".rstrip()
             subject = (entry.family, entry.type, entry.id, "")
-            text = f"leave out {what}"
+            both = pair.destination.find(entry.family, entry.id) is not None and not there
+            end = "both" if both else "destination" if there else "source"
+            text = f"leave out {what} at {'both ends' if both else f'the {end}'}"
+            values = (None, entry.type) if there else (entry.type, None)
+            told = f"a destination of QEMU {side.version} that has {what} takes no guest"
             yield Finding(
-                *("blocked", "breaks", *subject, entry.type, None),
-                f"{what} cannot be migrated by QEMU {version}",
+                *("blocked", "breaks", *subject),
+                values[0],
+                values[1],
+                told if there else f"{what} cannot be migrated by QEMU {side.version}",
                 one.words,
-                (Cure("source", text, *subject[:3]),),
+                (Cure(end, text, *subject[:3]),),
                 one.ref,
             )
             return

@@ -7,10 +7,10 @@ from `bus` and `addr`, and where those are not given from the order of the comma
 from __future__ import annotations
 
 from launcher.platforms.rules import matching
-from launcher.preflight.agree import members_findings
+from launcher.preflight.agree import judge, members_findings
 from launcher.preflight.cures import property_cure
 from launcher.preflight.findings import Cure, Finding
-from launcher.preflight.forms import form, formless
+from launcher.preflight.forms import form, formed, formless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _kind(pair: Pair, driver: str) -> str:
 
 
 #: Kinds whose devices share a row of places.
-_ROWS = ("usb", "scsi", "port", "mmio", "hda")
+_ROWS = ("usb", "scsi", "mmio", "hda")
 
 
 def _place(pair: Pair, side: Side, device: Entry, taken: Seats, of_id: dict[str, str]) -> str:
@@ -54,12 +54,20 @@ def _place(pair: Pair, side: Side, device: Entry, taken: Seats, of_id: dict[str,
         members = device.members
         lun, channel = members.get("lun", "0"), members.get("channel", "0")
         return f"scsi {bus} {channel}:{members['scsi-id']}:{lun}"
-    if kind == "port" and "nr" in device.members:
-        return f"port {bus} {device.members['nr']}"
+    if kind == "port":
+        return _port(device, _bus(bus, of_id), taken)
     if kind == "usb" and "port" in device.members:
         return f"usb {bus} {device.members['port']}"
     row = f"{kind} {_bus(bus, of_id)}".strip() if kind in _ROWS else ""
     return _next(row or device.type, taken)
+
+
+def _port(device: Entry, bus: str, taken: Seats) -> str:
+    """Port 0 is for the first console (hw/char/virtio-serial-bus.c virtser_port_device_realize)."""
+    number = int(device.type != "virtconsole")
+    while f"port {bus} {number}" in taken:
+        number += 1
+    return f"port {bus} {device.members.get('nr', number)}"
 
 
 def _bus(bus: str, of_id: dict[str, str]) -> str:
@@ -113,25 +121,50 @@ def device_findings(pair: Pair) -> Iterator[Finding]:
         there = destination.get(place)
         if there is None:
             yield _missing(pair, place, here, source, destination)
-        elif form(here, place, source) == form(there, place, destination) and not (
+        elif (kind := form(here, place, source)) == form(there, place, destination) and not (
             here.type != there.type and _has_rom(pair, here)
         ):
-            yield from members_findings(pair, formless(here), formless(there))
+            ends, modern = (formless(here), formless(there)), "-non-tr" in kind
+            yield from members_findings(pair, *ends, without=_ROM, modern=modern)
+            yield from _rom(pair, here, there)
         elif here.type == there.type:
-            yield from members_findings(pair, here, there)
+            ends = formed(here, place, source), formed(there, place, destination)
+            yield from members_findings(pair, *ends, without=_ROM)
+            yield from _rom(pair, here, there)
         else:
             yield _other(pair, place, here, there)
     for place, there in destination.items():
         if place not in source:
-            yield _extra(pair, place, there)
+            yield _extra(pair, place, there, destination, source)
     yield from _ids(pair, source, destination)
+
+
+#: What says whether there is an option ROM.
+_ROM = ("rombar", "romfile")
+
+
+def _rom_file(pair: Pair, device: Entry) -> str:
+    """The file of a device's option ROM; empty for none."""
+    usual = matching([("", name) for name in pair.know.rules.roms], "", device.type)
+    return device.members.get("romfile", pair.know.rules.roms[usual[0]] if usual else "")
 
 
 def _has_rom(pair: Pair, device: Entry) -> bool:
     """Whether a device has an option ROM: its RAM block is called by the device's type."""
-    usual = matching([("", name) for name in pair.know.rules.roms], "", device.type)
-    file = device.members.get("romfile", pair.know.rules.roms[usual[0]] if usual else "")
-    return file != "" and device.members.get("rombar", "1") != "0"
+    return _rom_file(pair, device) != "" and device.members.get("rombar", "1") != "0"
+
+
+def _rom(pair: Pair, here: Entry, there: Entry) -> Iterator[Finding]:
+    """The option ROM of one place, which matters where the source has one."""
+    if not _has_rom(pair, here):
+        return
+    files = (_rom_file(pair, here), _rom_file(pair, there))
+    bars = (here.members.get("rombar", "1"), there.members.get("rombar", "1"))
+    key = there.id or here.id
+    if files[0] != files[1]:
+        yield from judge(pair, ("device", here.type, key, "romfile"), files)
+    if bars[0] != bars[1]:
+        yield from judge(pair, ("device", here.type, key, "rombar"), bars)
 
 
 def _missing(pair: Pair, place: str, here: Entry, source: Seats, destination: Seats) -> Finding:
@@ -145,16 +178,28 @@ def _missing(pair: Pair, place: str, here: Entry, source: Seats, destination: Se
     cures: tuple[Cure, ...] = ()
     what = f"{_name(here)} is at {place} at the source, and nothing is there at the destination"
     subject = ("device", here.type, here.id, "")
-    if moved and ":" in place:
+    if moved and _same_bus(place, moved[0][0]):
         subject = ("device", here.type, here.id, "addr")
         cures = (property_cure(subject, "destination", _slot(place)),)
-    elif not moved:
+    elif moved:
+        cures = (Cure("destination", f"plug {_name(here)} where the source has it", *subject[:3]),)
+    else:
         cures = (Cure("destination", f"add {_name(here)} at the destination", *subject[:3]),)
     if here.type in pair.know.rules.stateless:
         what = f"{_name(here)} is missing at the destination"
         values = (here.type, None)
         return pair.finding("device-stateless", what, values, subject=subject, cures=cures)
     return pair.finding("device-missing", what, (place, None), subject=subject, cures=cures)
+
+
+def _alike(one: Entry, other: Entry) -> bool:
+    return (one.type, one.id) == (other.type, other.id)
+
+
+def _same_bus(one: str, other: str) -> bool:
+    """Whether two places are on one PCI bus, so that an address tells them apart."""
+    head = one.rpartition(":")[0]
+    return " " not in one and head == other.rpartition(":")[0]
 
 
 def _slot(place: str) -> str:
@@ -165,12 +210,20 @@ def _other(pair: Pair, place: str, here: Entry, there: Entry) -> Finding:
     what = f"at {place} the source has {_name(here)} and the destination {_name(there)}"
     subject = ("device", here.type, here.id, "driver")
     cures: tuple[Cure, ...] = ()
-    same = [e for e in pair.destination.of("device") if e.type == here.type]
-    if same and ":" in place:
+    same = [p for p, e in seats(pair, pair.destination).items() if _alike(e, here)]
+    if here.id == there.id != "":
+        cures = (property_cure(subject, "destination", here.type),)
+    elif not any(_alike(e, there) for e in pair.source.of("device")):
+        # What is too much there would still stand in that place.
+        text = f"{_name(there)}, or give it after all others, at the destination"
+        text = f"leave out {text}" if same else f"put {_name(here)} in the place of {text}"
+        cures = (Cure("destination", text, "device", there.type, there.id),)
+    elif same and _same_bus(place, same[0]):
         subject = ("device", here.type, here.id, "addr")
         cures = (property_cure(subject, "destination", _slot(place)),)
     elif not same:
-        cures = (property_cure(subject, "destination", here.type),)
+        text = f"add {_name(here)} before {_name(there)} at the destination"
+        cures = (Cure("destination", text, *subject[:3]),)
     else:
         text = "give the devices of both ends in the same order"
         cures = (Cure("destination", text, *subject[:3]),)
@@ -180,11 +233,15 @@ def _other(pair: Pair, place: str, here: Entry, there: Entry) -> Finding:
     return pair.finding(code, what, (here.type, there.type), subject=subject, cures=cures)
 
 
-def _extra(pair: Pair, place: str, there: Entry) -> Finding:
+def _extra(pair: Pair, place: str, there: Entry, destination: Seats, source: Seats) -> Finding:
     what = f"{_name(there)} at {place} is at the destination only"
     subject = ("device", there.type, there.id, "")
     cures = (Cure("destination", f"leave out {_name(there)}", *subject[:3]),)
-    code = "port-extra" if _kind(pair, there.type) == "port" else "device-extra"
+    bus = _bus(there.members.get("bus", ""), {e.id: p for p, e in destination.items()})
+    # The map of ports has the first one in any case, for a console.
+    port = _kind(pair, there.type) == "port" and not place.endswith(" 0")
+    port = port and (bus in source or not bus)
+    code = "port-extra" if port else "device-extra"
     return pair.finding(code, what, (None, place), subject=subject, cures=cures)
 
 

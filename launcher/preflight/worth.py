@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from launcher.preflight.side import Side
 
 _TYPE = "migration"
+#: What is written and means that nobody says.
+_AUTO = "auto"
 #: Migration's properties and parameters name some settings twice; a capability's property may
 #: have `x-` in front (migration/options.c).
 _ALSO = {
@@ -42,13 +44,18 @@ def setting(know: Knowledge, side: Side, family: str, name: str) -> str | None:
 
 def member(know: Knowledge, side: Side, entry: Entry, name: str) -> str | None:
     """What one member of an entry is worth; None when nobody sets it and nothing is known."""
-    if name in entry.members:
-        return entry.members[name]
+    given = entry.members.get(name)
+    if given is not None and given != _AUTO:
+        return given
     if side.compat is not None and (entry.type, name) in side.compat:
         return as_words(side.compat[entry.type, name])
     known = _default(know, side, entry.family, entry.type, name)
     if known == "{cpus}":
         return side.one("smp").members.get("cpus", "1")
+    if known == "{tcg}":
+        return "on" if side.accel == "tcg" else "off"
+    if known is None and given is not None:
+        return given
     if known is None and side.defaults is not None:
         return side.defaults.get((entry.type, name))
     return known

@@ -239,6 +239,30 @@ def test_a_uuid_that_each_start_draws():
     assert compare(end, end)["uuid-drawn", "uuid"].severity == "risks"
 
 
+def test_cpus_that_there_may_be():
+    def end(smp: object, machine: str = "7.2") -> Side:
+        return side(q35(machine, smp=smp), "10.0")
+
+    finding = compare(end(1), end(2))["property", "maxcpus"]
+    assert (finding.severity, texts(finding)) == ("breaks", ["smp: {cpus: 1} at the destination"])
+    threads = {"cpus": 2, "sockets": 2, "cores": 1, "threads": 2, "maxcpus": 4}
+    finding = compare(end(threads), end(2))["property", "maxcpus"]
+    assert texts(finding) == [
+        "smp: {cpus: 2, sockets: 2, cores: 1, threads: 2, maxcpus: 4} at the destination"
+    ]
+    del threads["maxcpus"]
+    assert broken(end(threads), end({"cpus": 2, "maxcpus": 4})) == set()
+    # A topology would not fit to another number of CPUs alone.
+    fewer = compare(end(threads), end(1))["cpus-fewer", "cpus"]
+    assert texts(fewer) == ["smp: {cpus: 2, sockets: 2, cores: 1, threads: 2} at the destination"]
+    small = [side({**MICROVM, "smp": n}) for n in (1, 2)]
+    assert compare(*small)["property", "maxcpus"].severity == "risks"
+    bare = replace(end(1), entries=tuple(e for e in end(1).entries if e.family != "smp"))
+    assert texts(compare(bare, end(2))["property", "maxcpus"]) == [
+        "smp: {cpus: 1} at the destination"
+    ]
+
+
 def test_topology_and_cpu_features():
     found = compare(
         side(q35(smp={"cpus": 2, "sockets": 2})), side(q35(smp={"cpus": 2, "cores": 2}))
@@ -566,7 +590,19 @@ def test_devices_that_are_missing_or_more():
     assert texts(finding) == ["add virtio-rng-pci r at the destination"]
     assert compare(one, both)["device-extra", ""].severity == "risks"
     other = compare(one, side(devices(r=RNG)))["device-type", "driver"]
-    assert texts(other) == ["devices.b.driver: virtio-balloon-pci at the destination"]
+    assert texts(other) == [
+        "put virtio-balloon-pci b in the place of virtio-rng-pci r, or give it after all others, at"
+        " the destination"
+    ]
+    less = compare(both, side(devices(r=RNG)))["device-type", "driver"]
+    assert texts(less) == ["add virtio-balloon-pci b before virtio-rng-pci r at the destination"]
+    # Another device of the same id, and one that is too much.
+    changed = compare(one, side(devices(b=RNG)))["device-type", "driver"]
+    assert texts(changed) == ["devices.b.driver: virtio-balloon-pci at the destination"]
+    more = compare(one, side(devices(x=RNG, b=BALLOON)))["device-type", "driver"]
+    assert texts(more) == [
+        "leave out virtio-rng-pci x, or give it after all others, at the destination"
+    ]
     quiet = compare(side(devices(d={"driver": "isa-debug-exit"})), side(q35()))
     assert quiet["device-stateless", ""].severity == "risks"
 
@@ -695,9 +731,8 @@ def test_buses_are_told_by_the_place_of_their_device():
         return side(devices(**made, r={**rng, "bus": bus}))
 
     assert breaks(preflight(end("p1", bus="p1"), end("zz", bus="zz"), know())) == ()
-    assert ("device-missing", "addr") in broken(
-        end("p1", "p2", bus="p1"), end("p1", "p2", bus="p2")
-    )
+    moved = compare(end("p1", "p2", bus="p1"), end("p1", "p2", bus="p2"))["device-missing", ""]
+    assert texts(moved) == ["plug virtio-rng-pci r where the source has it"]
     assert breaks(preflight(end(bus="pcie.0"), side(devices(r=RNG)), know())) == ()
 
 
@@ -743,9 +778,7 @@ def test_properties_of_devices():
         return side(devices(b={**BALLOON, **more}))
 
     assert compare(end(vectors=4), end(vectors=3))["property", "vectors"].severity == "breaks"
-    assert compare(end(rombar=1), end(rombar=0))["property", "rombar"].severity == "breaks"
-    assert compare(end(rombar=0), end(rombar=1))["property", "rombar"].severity == "harmless"
-    assert compare(end(), end(romfile="x"))["property", "romfile"].severity == "risks"
+    assert compare(end(rombar=1), end(rombar=0)) == {}
     assert compare(end(**{"deflate-on-oom": "on"}), end())["property", "deflate-on-oom"].cures
     # What the binary says of its defaults counts; what it leaves to the device is not known.
     assert compare(end(multifunction="on"), end())["property", "multifunction"].severity == "breaks"
@@ -881,6 +914,18 @@ def test_queues():
 # -- obstacles ------------------------------------------------------------------------------------
 
 
+def test_option_roms():
+    def end(**more: object) -> Side:
+        return side(devices(n={"driver": "e1000", **more}))
+
+    assert compare(end(rombar=1), end(rombar=0))["property", "rombar"].severity == "breaks"
+    assert compare(end(rombar=0), end(rombar=1)) == {}
+    assert compare(end(), end(romfile="x"))["property", "romfile"].severity == "risks"
+    gone = compare(end(), end(romfile=""))["property", "romfile"]
+    assert texts(gone) == ["devices.n.romfile: efi-e1000.rom at the destination"]
+    assert gone.severity == "breaks"
+
+
 def test_what_cannot_be_migrated_at_all():
     agent = {"chardevs": {"v": {"backend": "qemu-vdagent"}}}
     for machine, release, blocked in (
@@ -891,7 +936,12 @@ def test_what_cannot_be_migrated_at_all():
     nvme = [side(devices(n={"driver": "nvme", "serial": "s"}), r) for r in ("10.0", "11.1")]
     assert ("blocked", "") in broken(nvme[0], nvme[1])
     assert ("blocked", "") not in broken(nvme[1], nvme[1])
-    assert texts(compare(*nvme)["blocked", ""]) == ["leave out nvme n"]
+    assert texts(compare(*nvme)["blocked", ""]) == ["leave out nvme n at both ends"]
+    # A destination that has one takes no guest; other blockers are the source's affair.
+    there = compare(side(q35()), nvme[0])["blocked", ""]
+    assert texts(there) == ["leave out nvme n at the destination"]
+    assert texts(compare(nvme[0], side(q35()))["blocked", ""]) == ["leave out nvme n at the source"]
+    assert broken(side(q35()), side(q35() | agent)) == set()
 
 
 # -- what two releases do -------------------------------------------------------------------------
@@ -980,7 +1030,7 @@ def test_queues_that_follow_the_number_of_cpus():
     assert broken(disk(4), disk(4, **{"num-queues": 4})) == set()
     assert ("property", "num-queues") in broken(disk(4), disk(4, **{"num-queues": 2}))
     # Older machine types have one, whatever the CPUs.
-    assert broken(disk(2, "5.1"), disk(4, "5.1")) == set()
+    assert broken(disk(2, "5.1"), disk(4, "5.1")) == {("property", "maxcpus")}
     plain = side({**q35(), "devices": {"v": {"driver": "virtio-blk-pci"}}}, "10.0")
     assert broken(plain, disk(1)) == set()
 
@@ -1402,3 +1452,129 @@ def test_an_end_that_was_kept_without_what_is_told_today(name):
     kept = side_as_json(side(MICROVM))
     del kept[name]
     assert side_from_json(kept, "h2") == replace(side(MICROVM), **{name: None})
+
+
+# -- what random machines found -------------------------------------------------------------------
+
+
+def test_a_cure_names_the_end_that_can_have_it():
+    pcie = {"machine": {"type": "microvm", "acpi": "on", "pcie": "on"}, "memory": "64MiB"}
+    balloon = {**pcie, "devices": {"b": BALLOON}}
+    # The older release has no such property, and what a device works out cannot be written down.
+    new_to_old = compare(side(balloon, "10.0"), side(balloon, "7.2"))["property", "vectors"]
+    assert texts(new_to_old)[-1] == "devices.b.vectors: 0 at the source"
+    old_to_new = compare(side(balloon, "7.2"), side(balloon, "10.0"))["property", "vectors"]
+    assert texts(old_to_new)[-1] == "devices.b.vectors: 0 at the destination"
+    given = {**pcie, "devices": {"b": {**BALLOON, "vectors": 2}}}
+    one = compare(side(balloon, "10.0"), side(given, "10.0"))["property", "vectors"]
+    assert texts(one) == ["devices.b.vectors: 2 at the source"]
+    gpu = {**MICROVM, "devices": {"g": {"driver": "virtio-gpu-device"}}}
+    name = "x-scanout-vmstate-version"
+    back = compare(side(gpu, "10.0"), side(gpu, "7.2"))["property", name]
+    assert texts(back) == [f"devices.g.{name}: 1 at the source"]
+    unknown = replace(side(gpu, "7.2"), version=None)
+    assert compare(side(gpu, "10.0"), unknown)["property", name].severity == "risks"
+    # Two properties of two values that somebody wrote.
+    ends = [side({**pcie, "devices": {"b": {**BALLOON, "vectors": n}}}, "10.0") for n in (2, 3)]
+    assert texts(compare(*ends)["property", "vectors"]) == [
+        "devices.b.vectors: 2 at the destination"
+    ]
+
+
+def test_the_short_form_of_memory_is_cured_as_it_is_written():
+    more = {("migration-capability", "x-ignore-shared"): "on"}
+    ends = [replace(side(q35("7.2"), "7.2"), settings=more) for _ in range(2)]
+    finding = compare(*ends)["property", "share"]
+    assert texts(finding)[-1] == (
+        "memory.share: off (where objects.ram is written out, objects.ram.share: off) at both ends"
+    )
+
+
+def test_slots_come_with_a_limit():
+    slots = {"memory": {"size": "64MiB", "slots": 2, "maxmem": "1GiB"}}
+    finding = compare(side(q35() | slots), side(q35()))["property", "slots"]
+    assert texts(finding) == ["memory.slots: 2 and memory.maxmem: 1073741824 at the destination"]
+
+
+def test_values_that_follow_from_the_accelerator_or_from_nobody():
+    def end(accel: str = "tcg", **more: object) -> Side:
+        made = side({**MICROVM, "machine": {**MICROVM["machine"], **more}})
+        return replace(made, accel=accel)
+
+    assert ("property", "rtc") in broken(end(), end(rtc="off"))
+    assert ("property", "rtc") not in broken(end("kvm"), replace(end(rtc="off"), accel="kvm"))
+    assert compare(end(rtc="auto"), end(rtc="on")) == {}
+    ends = [side(devices(b={**BALLOON, "disable-legacy": w})) for w in ("auto", "off")]
+    assert compare(*ends) == {}
+    # What nothing is known of stays as it is written.
+    ends = [side(q35() | {"machine": {"type": "pc-q35-7.2", "smm": w}}) for w in ("auto", "on")]
+    assert compare(*ends)["property", "smm"].source == "auto"
+
+
+def test_features_of_virtio():
+    def end(driver: str = "virtio-net-pci", **more: object) -> Side:
+        return side(devices(n={"driver": driver, **more}))
+
+    for name in ("event_idx", "status"):
+        assert ("property", name) in broken(end(), end(**{name: "off"}))
+        assert compare(end(**{name: "off"}), end())["property", name].severity == "harmless"
+    assert compare(end(), end(csum="off"))["property", "csum"].severity == "risks"
+    # What makes the device's I/O region larger, if it has one.
+    larger = compare(end(), end(speed=1000))["property", "speed"]
+    assert larger.severity == "breaks"
+    assert texts(larger) == ["leave out devices.n.speed at the destination"]
+    modern = "virtio-net-pci-non-transitional"
+    assert compare(end(modern), end(modern, speed=1000))["property", "speed"].severity == "harmless"
+    assert ("property", "host_mtu") in broken(end(host_mtu=1500), end())
+    assert compare(end(host_mtu=0), end())["property", "host_mtu"].severity == "harmless"
+
+
+def test_forms_that_follow_from_nobody():
+    legacy = side(devices(b={**BALLOON, "disable-legacy": "on"})), side(devices(b=BALLOON))
+    finding = compare(*legacy)["property", "disable-legacy"]
+    assert texts(finding) == ["devices.b.disable-legacy: on at the destination"]
+    old = {**BALLOON, "disable-modern": "on"}
+    assert ("property", "disable-modern") in compare(side(devices(b=old)), side(devices(b=BALLOON)))
+
+
+def test_ports_of_a_controller():
+    bus = {"s": {"driver": "virtio-serial-pci"}}
+    console = {"driver": "virtconsole", "bus": "s.0"}
+    port = {"driver": "virtserialport", "bus": "s.0"}
+    bare = side(devices(**bus))
+    # Port 0 is in the map whether there is a console or not.
+    assert broken(bare, side(devices(**bus, c=console))) == set()
+    assert broken(bare, side(devices(**bus, c=console, d=console))) == {("port-extra", "")}
+    assert broken(bare, side(devices(**bus, p=port))) == {("port-extra", "")}
+    assert broken(side(devices(**bus, c=console)), bare) == {("device-missing", "")}
+    assert broken(side(q35()), side(devices(**bus, p=port))) == set()
+    first = side(devices(**bus, p={**port, "nr": 1}))
+    assert broken(first, side(devices(**bus, p=port))) == set()
+
+
+def test_what_the_releases_do_to_a_value():
+    gpus = [{"g": {"driver": "virtio-gpu-pci", "max_outputs": n}} for n in (2, 1)]
+    outputs = [side(q35("5.2", devices=gpu), "10.0") for gpu in gpus]
+    old = side(q35("5.2", devices=gpus[0]), "7.2")
+    assert ("releases", "") in broken(outputs[0], old)
+    assert ("releases", "") not in broken(outputs[1], replace(outputs[1], version=old.version))
+    disk = q35("7.2") | {"blockdevs": {"d": {"driver": "null-co", "size": 1 << 20}},
+                         "devices": {"v": {"driver": "virtio-blk-pci", "drive": "d"}}}  # fmt: skip
+    block = {("migration-capability", "block"): "on"}
+    assert ("releases", "") in broken(*[replace(side(disk, "7.2"), settings=block)] * 2)
+    acpi = {"machine": {"type": "microvm", "acpi": "on", "ioapic2": "off"}, "memory": "64MiB"}
+    file = {"boot": {"firmware": "/usr/share/qemu/bios-microvm.bin"}}
+    assert ("releases", "") in broken(side(acpi, "7.2"), side(acpi, "10.0"))
+    assert broken(side(acpi | file, "7.2"), side(acpi | file, "10.0")) == set()
+
+
+def test_pages_that_have_their_place_in_a_file():
+    mapped = {("migration-capability", "mapped-ram"): "on"}
+    ends = [replace(side(q35("10.0")), settings=mapped)] * 2
+    for via, there in (("unix", True), ("tcp", True), ("file", False), ("", False)):
+        finding = compare(*ends, via).get(("setting", "uri")) or compare(*ends, via).get(
+            ("property", "uri")
+        )
+        assert (finding is not None) is there
+        if finding is not None:
+            assert texts(finding) == ["--via file at both ends"]
