@@ -46,6 +46,18 @@ NULL: Profile = {"blockdevs": {"d": {"driver": "null-co", "size": 1 << 20}}}
 I440FX: Profile = {"machine": "pc-i440fx-7.2", "memory": "64MiB"}
 
 
+#: Files for RAM on a tmpfs, of this process.
+TMPFS = {name: f"/dev/shm/ql-{os.getpid()}-{name}" for name in ("a", "b")}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _tmpfs():
+    yield
+    for path in TMPFS.values():
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+
 def one(
     name: str,
     key: str,
@@ -236,7 +248,7 @@ def succeeds() -> list[Fine]:
     bare = {**NULL, **devices(v={"driver": "virtio-blk-pci", "drive": "d"})}
     zero = capable({}, "multifd", parameters={"zero-page-detection": "none"})
     ide = {**NULL, **devices(v={"driver": "ide-hd", "drive": "d"})}
-    ram = [backed("file", "mem0", **{"mem-path": f"/dev/shm/ql-{os.getpid()}-{name}", "share": on})
+    ram = [backed("file", "mem0", **{"mem-path": TMPFS[name], "share": on})
            for name, on in (("a", True), ("b", False))]  # fmt: skip
     return [
         *(fine(f"extra-{name}", {}, more) for name, more in extra.items()),
