@@ -255,7 +255,9 @@ def test_nothing_outlives_the_interpreter(newest_qemu, then, code):
     assert done.returncode == code, done.stderr
     assert wait_dead(int(done.stdout))
     if code >= 0:
-        assert done.stderr == ""
+        # In development mode asyncio tells of a step that took long, as on a slow machine each may.
+        said = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
+        assert said == []
 
 
 def test_a_fork_has_no_part_in_our_machines(newest_qemu):
