@@ -11,11 +11,13 @@ from launcher.preflight.agree import members_findings
 from launcher.preflight.cures import property_cure
 from launcher.preflight.findings import Cure, Finding
 from launcher.preflight.forms import form, formless
+from launcher.preflight.worth import layout_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from launcher.platforms.rules import Knowledge
     from launcher.preflight.agree import Pair
     from launcher.preflight.options import Entry
     from launcher.preflight.side import Side
@@ -75,9 +77,7 @@ def _next(row: str, taken: Seats) -> str:
 
 
 def _pci(pair: Pair, side: Side, device: Entry, taken: Seats, of_id: dict[str, str]) -> str:
-    layouts = pair.know.rules.layouts
-    fits = matching([("", name) for name in layouts], "", side.machine)
-    layout = layouts[fits[0]] if fits else None
+    layout = layout_of(pair.know, side.machine)
     bus = device.members.get("bus", "")
     root = layout is None or bus in ("", layout.bus, layout.bus.partition(".")[0])
     where = "0000:00" if root else f"{_bus(bus, of_id)}:00"
@@ -129,9 +129,16 @@ def device_findings(pair: Pair) -> Iterator[Finding]:
 
 def _has_rom(pair: Pair, device: Entry) -> bool:
     """Whether a device has an option ROM: its RAM block is called by the device's type."""
-    usual = matching([("", name) for name in pair.know.rules.roms], "", device.type)
-    file = device.members.get("romfile", pair.know.rules.roms[usual[0]] if usual else "")
-    return file != "" and device.members.get("rombar", "1") != "0"
+    return rom_file(pair.know, device) != ""
+
+
+def rom_file(know: Knowledge, device: Entry) -> str:
+    """The file of a device's option ROM, as QEMU looks for it; empty when it has none."""
+    if device.members.get("rombar", "1") in ("0", "off"):
+        return ""
+    roms = know.rules.roms
+    usual = matching([("", name) for name in roms], "", device.type)
+    return device.members.get("romfile", roms[usual[0]] if usual else "")
 
 
 def _missing(pair: Pair, place: str, here: Entry, source: Seats, destination: Seats) -> Finding:

@@ -71,8 +71,8 @@ def side_from_json(value: Any, name: str) -> Side:
 
 
 def _side(value: Mapping[str, Any]) -> Side:
-    # An end that was kept when its machine started may be of an agent that told no images.
-    found = {"images": None, **value}
+    # An end that was kept when its machine started may be of an agent that told none of these.
+    found = {"images": None, "sizes": None, **value}
     for name in _MAPPINGS:
         if found[name] is not None:
             found[name] = {tuple(map(str, row[:-1])): str(row[-1]) for row in found[name]}
@@ -89,6 +89,9 @@ def _side(value: Mapping[str, Any]) -> Side:
     )
     if found["ram"] is not None:
         found["ram"] = {str(n): Block(int(b[0]), int(b[1])) for n, b in found["ram"].items()}
+    if found["sizes"] is not None:
+        sizes = found["sizes"].items()
+        found["sizes"] = {str(k): None if v is None else int(v) for k, v in sizes}
     for name in _TABLES:
         if found[name] is not None:
             found[name] = {str(k): str(v) for k, v in found[name].items()}
