@@ -31,6 +31,7 @@ _PAGE, _BIOS_UNIT, _LETTERS = 4096, 64 << 10, 31
 #: romsize when it is to follow from the file.
 _BY_FILE = ("", "-1", "4294967295")
 _BIOS_WORDS = "Size mismatch: pc.bios"
+_PFLASH = "pflash"
 _OF_ROMS = ("romfile", "rombar", "romsize")
 
 
@@ -188,9 +189,21 @@ def rom_findings(pair: Pair) -> Iterator[Finding]:
         elif here is not None and there is not None:
             yield from _sizes(pair, here, there)
     source, destination = (_firmware(s, pair.know) for s in (pair.source, pair.destination))
+    drives = not _flashes_of_machine(pair) and not pair.partial
     for name, block in source.items():
         if name in destination:
             yield from _sizes(pair, block, destination[name])
+        elif drives:
+            # Of flashes that are the machine's own the rule of pflash0 and pflash1 tells.
+            subject = ("drive", "pflash", "", "if")
+            what = f"RAM block {name!r} of the source is not there"
+            cures = (Cure("both", "the same flashes at both ends", *subject),)
+            yield pair.finding("ram-name", what, (name, None), subject=subject, cures=cures)
+
+
+def _flashes_of_machine(pair: Pair) -> bool:
+    members = (side.one("machine").members for side in (pair.source, pair.destination))
+    return any(name.startswith(_PFLASH) for names in members for name in names)
 
 
 def _sizes(pair: Pair, here: FileBlock, there: FileBlock) -> Iterator[Finding]:
@@ -286,18 +299,21 @@ def _flash_cures(pair: Pair, name: str, source: int) -> _Cured | None:
 def settled_by_sizes(pair: Pair, findings: Iterable[Finding]) -> list[Finding]:
     """The findings without what was only feared of files whose sizes are known."""
     known: dict[tuple[str, str], bool] = {}
-    for here, there, source, device in _roms(pair):
-        key = (device.type, device.id or source.id)
+    for here, there, of, device in _roms(pair):
+        key = (device.type, device.id or of.id)
         sure = here is None or there is None or None not in (here.size, there.size)
         known[key] = sure and known.get(key, True)
-    ends = [_firmware(side, pair.know).get(BIOS) for side in (pair.source, pair.destination)]
-    sizes = {block.size for block in ends if block is not None}
-    alike = None not in ends and len(sizes) == 1 and None not in sizes
+    source, destination = (_firmware(s, pair.know) for s in (pair.source, pair.destination))
+    sizes = {end[BIOS].size if BIOS in end else None for end in (source, destination)}
+    alike = len(sizes) == 1 and None not in sizes
+    # A flash may be the machine's own at one end and a drive at the other.
+    flashes = {name.replace(FLASH, _PFLASH) for name in source if name in destination}
     return [
         f
         for f in findings
         if not (_of_rom(f) and known.get((f.type, f.id)))
         and not (alike and f.words.startswith(_BIOS_WORDS))
+        and not (f.family == "machine" and f.code == "property" and f.property in flashes)
     ]
 
 

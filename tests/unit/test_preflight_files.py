@@ -296,7 +296,13 @@ def test_flashes_that_are_drives():
     [found] = files(here, drive("format=raw,file=/b", b=524288))
     assert texts(found)[1] == "a file of 262144 bytes at the destination, padded or cut"
     assert files(here, drive("file=/b", b=524288)) == []
-    assert files(here, drive("format=raw,file=/b,unit=1", b=524288)) == []
+    [gone] = files(here, drive("format=raw,file=/b,unit=1", b=524288))
+    assert (gone.code, gone.source, gone.destination) == ("ram-name", "system.flash0", None)
+    assert texts(gone) == ["the same flashes at both ends"]
+    # A flash of the machine's own is the same thing.
+    own = flash(262144)
+    assert {f.property for f in breaks(preflight(here, own, know()))} == set()
+    assert ("property", "pflash0") in broken(own, replace(here, entries=side(q35()).entries))
     assert (
         files(drive("format=raw,file=/b,index=1", b=1), drive("format=raw,file=/b,unit=1", b=1))
         == []
