@@ -6,7 +6,7 @@ a block is is known of a machine that was asked, and of a plan where its files a
 
 from __future__ import annotations
 
-from launcher.platforms.rules import holds, matching
+from launcher.platforms.rules import holds, machine_release, matching
 from launcher.preflight.cures import property_cure
 from launcher.preflight.findings import Cure, Finding
 from launcher.preflight.images import image_of
@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from launcher.platforms.rules import Knowledge
+    from launcher.platforms.rules import Knowledge, Layout
     from launcher.preflight.agree import Pair
     from launcher.preflight.side import Side
 
@@ -58,12 +58,23 @@ class FileBlock:
 
 def wanted_files(side: Side, know: Knowledge) -> list[str]:
     """The files whose sizes decide RAM blocks of a planned end, as `Side.sizes` has them."""
-    layout = layout_of(know, side.machine)
-    if layout is None or not layout.firmware:
+    if _known(side, know) is None:
         return []
-    roms = [rom_file(know, device) for device in side.of("device")]
+    roms = [rom_file(know, side, device) for device in side.of("device")]
     blocks = [*(name for name in roms if name), *(b.file for b in _firmware(side, know).values())]
     return list(dict.fromkeys(name for name in blocks if name))
+
+
+def _known(side: Side, know: Knowledge) -> Layout | None:
+    """The machine type's layout where it is known which files it loads.
+
+    One of a distribution's own numbering may keep others, which the binary lists since 9.1.
+    """
+    layout = layout_of(know, side.machine)
+    if layout is None or not layout.firmware:
+        return None
+    theirs = "-" in side.machine and machine_release(side.machine) is None
+    return None if theirs and side.compat is None else layout
 
 
 def _size_of(side: Side, name: str, file: str) -> tuple[int | None, bool]:
@@ -80,7 +91,7 @@ def _size_of(side: Side, name: str, file: str) -> tuple[int | None, bool]:
 
 def _rom(pair: Pair, side: Side, place: str, device: Entry) -> FileBlock | None:
     """The option ROM of a device; None when it has none."""
-    file = rom_file(pair.know, device)
+    file = rom_file(pair.know, side, device)
     if not file:
         return None
     names = pair.know.rules.rom_blocks
@@ -90,7 +101,7 @@ def _rom(pair: Pair, side: Side, place: str, device: Entry) -> FileBlock | None:
     size, absent = _size_of(side, name, file)
     if (side.ram is None or name not in side.ram) and size is not None:
         size = max(_PAGE, 1 << (size - 1).bit_length())
-    told = device.members.get("romsize", "")
+    told = device.members.get("romsize") or (side.compat or {}).get((device.type, "romsize"), "")
     if not absent and told not in _BY_FILE and told.isdecimal():
         size = max(_PAGE, int(told))
     return FileBlock(name, file, size, device, absent)
@@ -157,8 +168,8 @@ def _firmware(side: Side, know: Knowledge) -> dict[str, FileBlock]:
         unit = int(told) if told.isdecimal() else number
         file = drive.members.get("file", "") if drive.members.get("format") == "raw" else ""
         found[f"{FLASH}{unit}"] = _flash(side, unit, file, None, drive)
-    layout = layout_of(know, side.machine)
-    if f"{FLASH}0" not in found and layout is not None and layout.firmware:
+    layout = _known(side, know)
+    if f"{FLASH}0" not in found and layout is not None:
         usual = layout.firmware
         if layout.firmware_acpi and member(know, side, machine, "acpi") == "on":
             usual = layout.firmware_acpi

@@ -129,16 +129,19 @@ def device_findings(pair: Pair) -> Iterator[Finding]:
 
 def _has_rom(pair: Pair, device: Entry) -> bool:
     """Whether a device has an option ROM: its RAM block is called by the device's type."""
-    return rom_file(pair.know, device) != ""
+    return rom_file(pair.know, pair.source, device) != ""
 
 
-def rom_file(know: Knowledge, device: Entry) -> str:
+def rom_file(know: Knowledge, side: Side, device: Entry) -> str:
     """The file of a device's option ROM, as QEMU looks for it; empty when it has none."""
     if device.members.get("rombar", "1") in ("0", "off"):
         return ""
     roms = know.rules.roms
     usual = matching([("", name) for name in roms], "", device.type)
-    return device.members.get("romfile", roms[usual[0]] if usual else "")
+    default = roms[usual[0]] if usual else ""
+    # Machine types of a distribution's own may keep an older file.
+    default = (side.compat or {}).get((device.type, "romfile"), default)
+    return device.members.get("romfile", default)
 
 
 def _missing(pair: Pair, place: str, here: Entry, source: Seats, destination: Seats) -> Finding:
