@@ -81,8 +81,8 @@ def test_text_says_words_and_cures(profile):
         assert words in out
 
 
-def test_a_firmware_of_another_size_is_seen_by_asking(profile):
-    """Nobody's data knows this file: only the RAM blocks of the two machines tell."""
+def test_a_firmware_of_another_size_is_seen(profile):
+    """Nobody's data knows this file: its size tells, and so do the two machines' RAM blocks."""
     firmware = os.path.join(os.path.dirname(profile), "firmware.bin")
     with open(firmware, "wb") as file:
         file.write(bytes(128 * 1024))
@@ -92,11 +92,16 @@ def test_a_firmware_of_another_size_is_seen_by_asking(profile):
     other = f"{profile}.other.yaml"
     with open(other, "w", encoding="utf-8") as file:
         file.write(f"{text}boot: {{firmware: {firmware}}}\n")
-    assert told(profile, other, *here)[1]["counts"]["breaks"] == 0
-    status, found = told(profile, other, *here, "--observe")
-    assert status == 1
-    broken = [f for f in found["findings"] if f["severity"] == "breaks"]
-    assert [(f["code"], "pc.bios" in f["message"]) for f in broken] == [("ram-size", True)]
+    for how in ((), ("--observe",)):
+        status, found = told(profile, other, *here, *how)
+        assert status == 1
+        broken = [f for f in found["findings"] if f["severity"] == "breaks"]
+        assert [(f["code"], "pc.bios" in f["message"]) for f in broken] == [("ram-size", True)]
+    # Of a host whose facts say nothing of files nothing is known.
+    facts = f"{profile}.facts.json"
+    with open(facts, "w", encoding="utf-8") as file:
+        file.write('{"format": "host-facts-1", "features": {}}')
+    assert told(profile, other, *here, "--to-host", facts)[1]["counts"]["breaks"] == 0
 
 
 def test_lock_files(profile):

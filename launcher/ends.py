@@ -6,9 +6,10 @@ Composes for `preflight`, which is pure: reads files, asks this host and a machi
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 
 from launcher.errors import CommandError, InputError, LauncherError
-from launcher.preflight import Block, Side, side_of_facts, side_of_json, side_of_plan
+from launcher.preflight import Block, Side, side_of_facts, side_of_json, side_of_plan, wanted_files
 from launcher.record import replace
 from launcher.verify.hmp import parse_ram_blocks
 
@@ -40,6 +41,7 @@ def planned_end(prepared: Prepared, facts: Mapping[str, Any] | None = None) -> S
     """
     plan = prepared.plan
     side = side_of_plan(plan, prepared.capabilities, facts=_host(plan, facts))
+    side = replace(side, sizes=_sizes(plan, side, facts))
     return unnamed(prepared, _asked(prepared, side, facts))
 
 
@@ -96,6 +98,32 @@ def held_states(plan: Plan) -> dict[str, str]:
 
     folders = {helper.chardev: helper.folder for helper in plan.helpers}
     return {key: path for key, path in folders.items() if is_locked(os.path.join(path, ".lock"))}
+
+
+def _sizes(plan: Plan, side: Side, facts: Mapping[str, Any] | None) -> dict[str, int | None] | None:
+    """How large the files are that decide RAM blocks: of this host, or as its facts tell."""
+    from launcher.data import load_rules
+    from launcher.host.rom_files import data_folders, file_sizes
+
+    names = wanted_files(side, load_rules())
+    more = [word for before, word in pairwise(plan.unplanned) if before == "-L"]
+    if facts is not None:
+        # Where a folder of the command line's own comes in, only the binary over there could tell.
+        told = {} if more else _told_sizes(plan, facts)
+        return {name: told[name] for name in names if name in told}
+    return file_sizes(names, data_folders(plan.binary, more) if names else ())
+
+
+def _told_sizes(plan: Plan, facts: Mapping[str, Any]) -> dict[str, int]:
+    """The files of that binary of another host which this one stands for; none when unsure."""
+    rows = facts.get("qemu")
+    listed = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    same = [
+        row.get("roms") or {}
+        for row in listed
+        if (row.get("version"), row.get("build")) == (plan.version, plan.build)
+    ]
+    return same[0] if same and all(one == same[0] for one in same) else {}
 
 
 def _host(plan: Plan, facts: Mapping[str, Any] | None) -> Mapping[str, Any]:

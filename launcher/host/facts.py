@@ -129,9 +129,20 @@ def _tap_offloads() -> Any:
 
 
 def _binaries() -> Any:
-    from launcher.host.binaries import qemu_binaries
+    return _with_roms()
 
-    return qemu_binaries()
+
+def _with_roms(named: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """The binaries, and of those that run PCs the firmware and option ROMs that they find."""
+    from launcher.host.binaries import qemu_binaries
+    from launcher.host.rom_files import data_folders, rom_sizes
+
+    rows = qemu_binaries(named)
+    for row in rows:
+        if row["tool"] == "qemu-system" and row["target"] in ("x86_64", "i386", None):
+            roms = rom_sizes(data_folders(row["path"]))
+            row |= {"roms": roms} if roms else {}
+    return rows
 
 
 FACTS: dict[str, Callable[[], Any]] = {
@@ -249,9 +260,7 @@ def gather(
         wanted, features = FACTS, FEATURES
     given: dict[str, Callable[[], Any]] = {"name": lambda: name} if name else {}
     if binaries:
-        from launcher.host.binaries import qemu_binaries
-
-        given["qemu"] = lambda: qemu_binaries(binaries)
+        given["qemu"] = lambda: _with_roms(binaries)
     facts = {one: _gather_one(one, given) for one in (wanted or ())}
     if features is None:
         return facts

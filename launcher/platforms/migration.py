@@ -40,7 +40,8 @@ _RULE = (
 
 _SECTIONS = (
     *("properties", "harmless", "defaults", "blocked", "between", "stateless", "alike"),
-    *("facts", "offers", "tcg", "machines", "seats", "roms", "instances", "transports"),
+    *("facts", "offers", "tcg", "machines", "seats", "roms", "rom-blocks", "romsize"),
+    *("instances", "transports"),
 )
 
 
@@ -66,6 +67,8 @@ def read_rules(tree: Mapping) -> Rules:
         emulated=tuple(_emulated(reader, tree)),
         seats=dict(reader.pairs(tree, "seats")),
         roms=dict(reader.pairs(tree, "roms")),
+        rom_blocks=dict(reader.pairs(tree, "rom-blocks")),
+        romsize=reader.range(tree, "romsize"),
         instances={
             name: reader.range(body, "numbered")
             for name, body in reader.entries(tree.get("instances"), "instances")
@@ -248,7 +251,15 @@ def _emulated(reader: Reader, tree: Mapping) -> Iterator[Emulated]:
 
 def _layouts(reader: Reader, tree: Mapping) -> Iterator[tuple[str, Layout]]:
     for name, body in reader.entries(tree.get("machines"), "machines"):
-        reader.keys(body, ("ram", "bus", "slot"), ("ram",))
+        reader.keys(body, ("ram", "bus", "slot", "firmware", "firmware-acpi"), ("ram",))
         slot = reader.text(body, "slot") or "0"
-        bus = reader.text(body, "bus") or ""
-        yield name, Layout(reader.text(body, "ram") or "", bus, int(slot) if slot.isdigit() else 0)
+        yield (
+            name,
+            Layout(
+                reader.text(body, "ram") or "",
+                reader.text(body, "bus") or "",
+                int(slot) if slot.isdigit() else 0,
+                reader.text(body, "firmware") or "",
+                reader.text(body, "firmware-acpi") or "",
+            ),
+        )

@@ -132,11 +132,17 @@ class Emulated:
 
 @record
 class Layout:
-    """Where a machine type puts things: its RAM block, its PCI root bus and first free slot."""
+    """Where a machine type puts things: its RAM block, its PCI root bus and first free slot.
+
+    `firmware` is the file that it loads when nobody names one, empty where that is not known;
+    `firmware_acpi` is another one for a machine with ACPI.
+    """
 
     ram: str
     bus: str
     slot: int
+    firmware: str = ""
+    firmware_acpi: str = ""
 
 
 @record
@@ -144,6 +150,8 @@ class Rules:
     """Everything that migration.yaml says. A star in a type stands for any text.
 
     `alike` has, for a device's type, those that load its state although they are another device.
+    `rom_blocks` has how the RAM block of an option ROM is called, where it is not as the type;
+    `romsize` are the releases that can be told how large it is.
     """
 
     properties: dict[tuple[str, str], dict[str, tuple[Rule, ...]]]
@@ -159,6 +167,8 @@ class Rules:
     emulated: tuple[Emulated, ...]
     seats: dict[str, str]
     roms: dict[str, str]
+    rom_blocks: dict[str, str]
+    romsize: Range
     instances: dict[str, Range]
     transports: dict[str, dict[str, tuple[Rule, ...]]]
 

@@ -22,6 +22,7 @@ from launcher.preflight.memory import memory_findings
 from launcher.preflight.network import network_findings
 from launcher.preflight.obstacles import obstacle_findings
 from launcher.preflight.reading import side_of_facts, side_of_json, side_of_plan
+from launcher.preflight.roms import settled_by_sizes, told_once, wanted_files
 from launcher.preflight.seats import device_findings
 from launcher.preflight.side import Block, Side
 from launcher.preflight.wire import side_as_json, side_from_json
@@ -51,12 +52,13 @@ def preflight(
     found = [*identity_findings(pair), *settings_findings(pair), *obstacle_findings(pair)]
     found += between_findings(pair)
     if source.machine and source.machine == destination.machine:
-        devices = [*device_findings(pair), *network_findings(pair)]
+        devices = settled_by_sizes(pair, [*device_findings(pair), *network_findings(pair)])
         blocks = [*memory_findings(pair)]
         if breaks(devices):
             # A missing device's ROM is missing, too: that is said already.
             blocks = [b for b in blocks if not str(b.source).startswith("0000:")]
-        found += [*devices, *blocks]
+        found = [*settled_by_sizes(pair, found), *devices]
+        found += told_once(found, blocks)
     return worst_first(settled(pair, found))
 
 
@@ -77,4 +79,5 @@ __all__ = [
     "side_of_json",
     "side_of_lock",
     "side_of_plan",
+    "wanted_files",
 ]

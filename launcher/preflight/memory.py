@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from launcher.platforms.rules import matching
 from launcher.preflight.agree import members_findings
 from launcher.preflight.cures import platform_cures, property_cure
 from launcher.preflight.findings import Cure, Finding
-from launcher.preflight.seats import seats
-from launcher.preflight.worth import canonical
+from launcher.preflight.roms import rom_findings, size_finding
+from launcher.preflight.worth import canonical, layout_of
 from launcher.qapi import parse_size
 from launcher.record import record
 
@@ -43,6 +42,7 @@ def memory_findings(pair: Pair) -> Iterator[Finding]:
         for number, here in enumerate(source):
             there = destination[number] if number < len(destination) else None
             yield from _planned(pair, here, there)
+        yield from rom_findings(pair)
     else:
         yield from told
     for here, other in zip(source, destination, strict=False):
@@ -104,9 +104,8 @@ def _of_backend(pair: Pair, side: Side, backend: Entry) -> Ram:
 
 def _own(pair: Pair, side: Side) -> str:
     """The name that the machine type gives: as the binary says, or as the data does."""
-    layouts = pair.know.rules.layouts
-    fits = matching([("", name) for name in layouts], "", side.machine)
-    return side.ram_id or (layouts[fits[0]].ram if fits else "")
+    layout = layout_of(pair.know, side.machine)
+    return side.ram_id or (layout.ram if layout is not None else "")
 
 
 def _size(side: Side) -> int | None:
@@ -119,7 +118,7 @@ def _planned(pair: Pair, here: Ram, there: Ram | None) -> Iterator[Finding]:
         cures = _name_cures(pair, here, there)
         yield _name_finding(pair, here.name, there.name if there else None, cures)
     elif None not in (here.size, there.size) and here.size != there.size:
-        yield _size_finding(pair, here.name, here.size or 0, there.size or 0)
+        yield size_finding(pair, here.name, here.size or 0, there.size or 0)
 
 
 def _name_finding(
@@ -182,40 +181,6 @@ def _spelling_cures(pair: Pair, here: Ram, there: Ram) -> Iterator[Cure]:
         yield property_cure(subject, "source", value)
 
 
-#: The RAM block of a PC's firmware (hw/i386/x86-common.c).
-_FIRMWARE = "pc.bios"
-
-
-def _file_cures(pair: Pair, name: str) -> Iterator[Cure]:
-    """An option ROM comes with the package; one file at both ends, or none, is of one size."""
-    place, _, what = name.rpartition("/")
-    device = seats(pair, pair.source).get(place)
-    if device is None or not what.endswith(".rom"):
-        return
-    subject = ("device", device.type, device.id, "romfile")
-    yield Cure(
-        "both", f"devices.{device.id or device.type}.romfile: one file for both ends", *subject
-    )
-    yield property_cure(subject, "both", "")
-
-
-def _size_finding(pair: Pair, name: str, source: int, destination: int) -> Finding:
-    subject = ("memory", "memory", "memory", "size")
-    cures: tuple[Cure, ...] = ()
-    if "/" not in name.removeprefix("/objects/"):
-        cures = (
-            Cure("destination", f"memory.size: {source} at the destination", *subject, str(source)),
-        )
-    else:
-        cures = tuple(_file_cures(pair, name))
-    if name == _FIRMWARE:
-        text = "boot.firmware: one file for both ends"
-        cures = (Cure("both", text, "boot", "boot", "boot", "firmware"),)
-    what = f"RAM block {name!r} is 0x{source:x} bytes at the source and 0x{destination:x} at the"
-    values = (source, destination)
-    return pair.finding("ram-size", f"{what} destination", values, subject=subject, cures=cures)
-
-
 def _told(pair: Pair) -> list[Finding]:
     """The blocks of both ends as QEMU tells them. Only what the source has must be there."""
     source, destination = pair.source.ram or {}, pair.destination.ram or {}
@@ -230,5 +195,5 @@ def _told(pair: Pair) -> list[Finding]:
             cures = _name_cures(pair, here, there) if here is not None else ()
             found.append(_name_finding(pair, name, there.name if there else None, cures))
         elif block.used != other.used and (other.total == other.used or block.used > other.total):
-            found.append(_size_finding(pair, name, block.used, other.used))
+            found.append(size_finding(pair, name, block.used, other.used))
     return found

@@ -25,6 +25,7 @@ TAGS = {
     "m": ("size", ""),
     "accel": ("accel", ""),
     "numa": ("type", ""),
+    "drive": ("if", "id"),
 }
 #: Options that are entries of one kind, under the family's name.
 _SINGLE = {"machine": "machine", "cpu": "cpu", "smp": "smp", "m": "memory", "accel": "accel"}

@@ -11,11 +11,13 @@ from launcher.preflight.agree import judge, members_findings
 from launcher.preflight.cures import property_cure
 from launcher.preflight.findings import Cure, Finding
 from launcher.preflight.forms import form, formed, formless
+from launcher.preflight.worth import layout_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from launcher.platforms.rules import Knowledge
     from launcher.preflight.agree import Pair
     from launcher.preflight.options import Entry
     from launcher.preflight.side import Side
@@ -83,9 +85,7 @@ def _next(row: str, taken: Seats) -> str:
 
 
 def _pci(pair: Pair, side: Side, device: Entry, taken: Seats, of_id: dict[str, str]) -> str:
-    layouts = pair.know.rules.layouts
-    fits = matching([("", name) for name in layouts], "", side.machine)
-    layout = layouts[fits[0]] if fits else None
+    layout = layout_of(pair.know, side.machine)
     bus = device.members.get("bus", "")
     root = layout is None or bus in ("", layout.bus, layout.bus.partition(".")[0])
     where = "0000:00" if root else f"{_bus(bus, of_id)}:00"
@@ -143,28 +143,40 @@ def device_findings(pair: Pair) -> Iterator[Finding]:
 _ROM = ("rombar", "romfile")
 
 
-def _rom_file(pair: Pair, device: Entry) -> str:
-    """The file of a device's option ROM; empty for none."""
-    usual = matching([("", name) for name in pair.know.rules.roms], "", device.type)
-    return device.members.get("romfile", pair.know.rules.roms[usual[0]] if usual else "")
-
-
 def _has_rom(pair: Pair, device: Entry) -> bool:
     """Whether a device has an option ROM: its RAM block is called by the device's type."""
-    return _rom_file(pair, device) != "" and device.members.get("rombar", "1") != "0"
+    return rom_file(pair.know, pair.source, device) != ""
 
 
 def _rom(pair: Pair, here: Entry, there: Entry) -> Iterator[Finding]:
     """The option ROM of one place, which matters where the source has one."""
     if not _has_rom(pair, here):
         return
-    files = (_rom_file(pair, here), _rom_file(pair, there))
+    know = pair.know
+    files = (_any_file(know, pair.source, here), _any_file(know, pair.destination, there))
     bars = (here.members.get("rombar", "1"), there.members.get("rombar", "1"))
     key = there.id or here.id
     if files[0] != files[1]:
         yield from judge(pair, ("device", here.type, key, "romfile"), files)
     if bars[0] != bars[1]:
         yield from judge(pair, ("device", here.type, key, "rombar"), bars)
+
+
+def rom_file(know: Knowledge, side: Side, device: Entry) -> str:
+    """The file of a device's option ROM, as QEMU looks for it; empty when it has none."""
+    if device.members.get("rombar", "1") in ("0", "off"):
+        return ""
+    return _any_file(know, side, device)
+
+
+def _any_file(know: Knowledge, side: Side, device: Entry) -> str:
+    """The same, whether the ROM is shown to the guest or not."""
+    roms = know.rules.roms
+    usual = matching([("", name) for name in roms], "", device.type)
+    default = roms[usual[0]] if usual else ""
+    # Machine types of a distribution's own may keep an older file.
+    default = (side.compat or {}).get((device.type, "romfile"), default)
+    return device.members.get("romfile", default)
 
 
 def _missing(pair: Pair, place: str, here: Entry, source: Seats, destination: Seats) -> Finding:

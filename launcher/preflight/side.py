@@ -43,6 +43,8 @@ class Side:
         told: settings of migration as QEMU itself tells them, set by anybody or by nobody.
         features: what the kernel offers: True, False, or None for unknown.
         ram: RAM blocks by name, as QEMU says.
+        sizes: bytes of the files that decide RAM blocks, by their names as `wanted_files` tells
+            them; None for one that was looked for and is not there.
         file_systems: what the files of memory backends are on (`ext4`), by path.
         images: which files the guest's writable disks are (`inode 12`, or `absent`), by block
             node. Known of two hosts that share their storage, and of no others.
@@ -73,6 +75,7 @@ class Side:
     linux: Version | None = None
     cpu_flags: frozenset[str] | None = None
     ram: Mapping[str, Block] | None = None
+    sizes: Mapping[str, int | None] | None = None
     file_systems: Mapping[str, str] | None = None
     images: Mapping[str, str] | None = None
     tpms: Mapping[str, str] | None = None

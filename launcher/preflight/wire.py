@@ -22,7 +22,7 @@ _MAPPINGS = ("settings", "owners", "told", "compat", "defaults")
 _VERSIONS = ("version", "linux")
 _TABLES = ("file_systems", "images", "tpms", "held")
 #: What an end lacks that was kept when its machine started, by an agent of before.
-_NEWER = ("images", "tpms", "held")
+_NEWER = ("images", "sizes", "tpms", "held")
 _SETS = ("machines", "cpu_flags")
 _TEXTS = (
     *("name", "machine", "asked", "ram_id", "accel", "platform"),
@@ -90,6 +90,9 @@ def _side(value: Mapping[str, Any]) -> Side:
     )
     if found["ram"] is not None:
         found["ram"] = {str(n): Block(int(b[0]), int(b[1])) for n, b in found["ram"].items()}
+    if found["sizes"] is not None:
+        sizes = found["sizes"].items()
+        found["sizes"] = {str(k): None if v is None else int(v) for k, v in sizes}
     for name in _TABLES:
         if found[name] is not None:
             found[name] = {str(k): str(v) for k, v in found[name].items()}

@@ -7,7 +7,7 @@ from launcher.preflight.options import as_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from launcher.platforms.rules import Default, Knowledge, Rule
+    from launcher.platforms.rules import Default, Knowledge, Layout, Rule
     from launcher.preflight.options import Entry
     from launcher.preflight.side import Side
 
@@ -99,3 +99,10 @@ def is_harmless(know: Knowledge, family: str, kind: str, name: str) -> bool:
 def canonical(know: Knowledge, side: Side, backend: Entry) -> bool:
     """Whether a memory backend's RAM block is called by its QOM path (hw_compat_3_1)."""
     return member(know, side, backend, "x-use-canonical-path-for-ramblock-id") == "on"
+
+
+def layout_of(know: Knowledge, machine: str) -> Layout | None:
+    """Where a machine type puts things; None when that is not known."""
+    layouts = know.rules.layouts
+    fits = matching([("", name) for name in layouts], "", machine)
+    return layouts[fits[0]] if fits else None

@@ -523,7 +523,7 @@ def test_blocks_as_qemu_tells_them():
     finding = compare(
         told(ram=ram, pc_bios=Block(0x10000, 0x10000)),
         told(ram=ram, pc_bios=Block(0x20000, 0x20000)),
-    )["ram-size", "size"]
+    )["ram-size", "firmware"]
     assert "0x10000" in finding.message
     assert texts(finding) == ["boot.firmware: one file for both ends"]
     larger = told(ram=ram, acpi=Block(0x300000, 0x400000)), told(ram=ram, acpi=rom)
@@ -539,7 +539,8 @@ def test_blocks_as_qemu_tells_them():
     assert sizes["ram-size", "size"].cures == ()
     one = side(devices(b=BALLOON))
     roms = [replace(one, ram={"0000:00:01.0/x.rom": Block(n, n)}) for n in (1, 2)]
-    assert texts(compare(*roms)["ram-size", "size"]) == [
+    assert texts(compare(*roms)["ram-size", "romfile"]) == [
+        "devices.b.romsize: 2 at the source",
         "devices.b.romfile: one file for both ends",
         'devices.b.romfile: "" at both ends',
     ]
@@ -778,7 +779,9 @@ def test_properties_of_devices():
         return side(devices(b={**BALLOON, **more}))
 
     assert compare(end(vectors=4), end(vectors=3))["property", "vectors"].severity == "breaks"
+    # It has no option ROM that could be missed.
     assert compare(end(rombar=1), end(rombar=0)) == {}
+    assert compare(end(romfile="x"), end(romfile="y"))["property", "romfile"].severity == "risks"
     assert compare(end(**{"deflate-on-oom": "on"}), end())["property", "deflate-on-oom"].cures
     # What the binary says of its defaults counts; what it leaves to the device is not known.
     assert compare(end(multifunction="on"), end())["property", "multifunction"].severity == "breaks"
@@ -918,11 +921,11 @@ def test_option_roms():
     def end(**more: object) -> Side:
         return side(devices(n={"driver": "e1000", **more}))
 
-    assert compare(end(rombar=1), end(rombar=0))["property", "rombar"].severity == "breaks"
+    assert compare(end(rombar=1), end(rombar=0))["ram-name", "rombar"].severity == "breaks"
     assert compare(end(rombar=0), end(rombar=1)) == {}
     assert compare(end(), end(romfile="x"))["property", "romfile"].severity == "risks"
-    gone = compare(end(), end(romfile=""))["property", "romfile"]
-    assert texts(gone) == ["devices.n.romfile: efi-e1000.rom at the destination"]
+    gone = compare(end(), end(romfile=""))["ram-name", "romfile"]
+    assert texts(gone)[0] == "leave out romfile of n at the destination"
     assert gone.severity == "breaks"
 
 
@@ -1418,6 +1421,7 @@ def test_an_end_comes_back_from_json_as_it_was():
         "file_systems": {"/ram": "ext4"},
         "images": {"disk0": "inode 1"},
         "held": {"tpm0": "/tpm"},
+        "sizes": {"qboot.rom": 65536, "/x.rom": None},
     }
     for one in (
         side(whole, "11.1", facts=facts, **known),
@@ -1447,7 +1451,7 @@ def test_an_end_of_another_form_is_refused(change, words):
         side_from_json([], "h2")
 
 
-@pytest.mark.parametrize("name", ["images", "tpms", "held"])
+@pytest.mark.parametrize("name", ["images", "sizes", "tpms", "held"])
 def test_an_end_that_was_kept_without_what_is_told_today(name):
     kept = side_as_json(side(MICROVM))
     del kept[name]
