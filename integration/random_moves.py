@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import re
 import select
 import subprocess
 import tempfile
@@ -224,6 +225,20 @@ def apply(ends: list[End], finding: Finding, cure: Cure) -> list[End]:
                     ends, n, lambda p, n=name, v=value: p["devices"][cure.id].update({n: v})
                 )
             return ends
+    two = re.search(r" \((\S+) is (\S+) at the source\)$", cure.text)
+    if two is not None:
+        plain = cure.text[: two.start()]
+        halves = [
+            replace(cure, end="source", id=two[2], text=plain),
+            replace(cure, end="destination", text=plain),
+        ]
+        for half in halves:
+            ends = apply(ends, finding, half)
+        return ends
+    if (cure.family, cure.property) != ("cpu", "model") and "cpu: {model: " in cure.text:
+        usual = {"model": "qemu64"}
+        for n in {"source": (0,), "destination": (1,), "both": (0, 1)}[cure.end]:
+            ends = _with(ends, n, lambda p: p.update(cpu={**usual, **p.get("cpu", {})}))
     if not cure.property or (not cure.value and cure.property not in ("romfile", "tls-creds")):
         raise LookupError
     if "." in cure.id or cure.property in ("memory-backend", "id") or cure.family == "icount":

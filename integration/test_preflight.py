@@ -157,6 +157,10 @@ _PATHS = {
 }
 
 
+#: An empty text, where nothing at all would mean that it is not set.
+EMPTY = '""'
+
+
 def cured(ends: list[End], finding: Finding, number: int) -> list[End]:
     """The ends with one cure of a finding, as it says."""
     cure = finding.cures[number]
@@ -168,10 +172,9 @@ def cured(ends: list[End], finding: Finding, number: int) -> list[End]:
         # The text names all of them, the field the first.
         inside = cure.text.partition("{")[2].partition("}")[0]
         names = [word.partition(":")[0] for word in inside.split(", ")]
-    settings = tuple(
-        f"{path.removesuffix(cure.property)}{name}={cure.value}" if path != "uuid" else path
-        for name in names
-    )
+    left_out = cure.text.startswith("leave out")
+    base, value = path.removesuffix(cure.property), cure.value or EMPTY * (not left_out)
+    settings = tuple(f"{base}{name}={value}" for name in names)
     if path == "uuid":
         settings = (f"uuid={cure.value}",)
     if (cure.family, cure.property) == ("smp", ""):

@@ -85,6 +85,8 @@ def fails() -> list[Case]:
         one("colo-there", "x-colo", {}, capable({}, "x-colo", "return-path"), NEWEST),
         one("romfile", "romfile", nic(), nic(device={"romfile": ""})),
         one("shpc", "shpc", *bridge),
+        one("vgamem", "vgamem", *(devices(d={"driver": "bochs-display", "vgamem": n})
+                                  for n in ("8M", "16M")), ("7.2", "10.0")),
         one("speed", "x-speed", port(), port(**{"x-speed": "8"})),
         one("acs", "disable-acs", port(), port(**{"disable-acs": "on"}), NEWEST, full=True),
         one("form", "disable-legacy", legacy[1], legacy[0], base=I440FX),
@@ -124,6 +126,8 @@ def succeeds() -> list[Fine]:
     other = {**console, "devices": {**console["devices"]}}
     other["devices"]["c0"] = {"driver": "virtserialport", "chardev": "c", "bus": "s.0"}
     return [
+        Fine("sata-i440fx", End(I440FX, "7.2"),
+             End({**I440FX, "machine": {"type": I440FX["machine"], "sata": "off"}}, "10.0")),
         Fine("one-firmware", End(ACPI | firmware, "7.2"), End(ACPI | firmware, "10.0")),
         Fine("ioapic2-there", End(ACPI | mmio, "5.2"), End({**ACPI, "machine": second, **mmio},
              "7.2")),

@@ -19,10 +19,11 @@ from launcher.preflight.hosts import host_findings
 from launcher.preflight.identity import identity_findings, trouble_findings
 from launcher.preflight.locked import side_of_lock
 from launcher.preflight.memory import memory_findings
+from launcher.preflight.naming import named_at_their_ends
 from launcher.preflight.network import network_findings
 from launcher.preflight.obstacles import obstacle_findings
 from launcher.preflight.reading import side_of_facts, side_of_json, side_of_plan
-from launcher.preflight.roms import settled_by_sizes, told_once, wanted_files
+from launcher.preflight.roms import places_without, settled_by_sizes, told_once, wanted_files
 from launcher.preflight.seats import device_findings
 from launcher.preflight.side import Block, Side
 from launcher.preflight.wire import side_as_json, side_from_json
@@ -54,12 +55,12 @@ def preflight(
     if source.machine and source.machine == destination.machine:
         devices = settled_by_sizes(pair, [*device_findings(pair), *network_findings(pair)])
         blocks = [*memory_findings(pair)]
-        if breaks(devices):
-            # A missing device's ROM is missing, too: that is said already.
-            blocks = [b for b in blocks if not str(b.source).startswith("0000:")]
+        # A missing device's ROM is missing, too: that is said already.
+        gone = places_without(pair)
+        blocks = [b for b in blocks if str(b.source).rpartition("/")[0] not in gone]
         found = [*settled_by_sizes(pair, found), *devices]
         found += told_once(found, blocks)
-    return worst_first(settled(pair, found))
+    return worst_first(named_at_their_ends(pair, settled(pair, found)))
 
 
 __all__ = [

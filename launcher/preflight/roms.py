@@ -107,6 +107,18 @@ def _rom(pair: Pair, side: Side, place: str, device: Entry) -> FileBlock | None:
     return FileBlock(name, file, size, device, absent)
 
 
+def places_without(pair: Pair) -> frozenset[str]:
+    """Where the source has a device and the destination none of its type, in QEMU's words."""
+    if pair.partial:
+        return frozenset()
+    source, destination = seats(pair, pair.source), seats(pair, pair.destination)
+    return frozenset(
+        _path(place)
+        for place, here in source.items()
+        if place not in destination or destination[place].type != here.type
+    )
+
+
 def _path(place: str) -> str:
     """A place in QEMU's words: without numbers of buses behind bridges (pcibus_get_dev_path)."""
     root = len("0000:00")

@@ -1582,3 +1582,67 @@ def test_pages_that_have_their_place_in_a_file():
         assert (finding is not None) is there
         if finding is not None:
             assert texts(finding) == ["--via file at both ends"]
+
+
+# -- cures in the words of their end --------------------------------------------------------------
+
+
+def test_a_cure_names_a_device_as_its_end_does():
+    def end(key: str, **more: object) -> Side:
+        return side(devices(**{key: {**BALLOON, **more}}))
+
+    def cures(here: Side, there: Side) -> list[str]:
+        return texts(compare(here, there)["property", "vectors"])
+
+    assert cures(end("a", vectors=2), end("b")) == ["devices.b.vectors: 2 at the destination"]
+    # The older release has no such property.
+    pcie = {"machine": {"type": "microvm", "acpi": "on", "pcie": "on"}, "memory": "64MiB"}
+    for key in ("a", "b"):
+        new, old = ({**pcie, "devices": {one: BALLOON}} for one in ("a", key))
+        found = cures(side(new, "10.0"), side(old, "7.2"))
+        assert found[-1] == "devices.a.vectors: 0 at the source"
+    nic = {"driver": "virtio-net-pci", "netdev": "n"}
+    ends = [
+        side(devices(**{key: {**nic, "romfile": file}}) | {"netdevs": {"n": {"type": "user"}}})
+        for key, file in (("a", "/x"), ("b", "/y"))
+    ]
+    sized = [replace(ends[0], sizes={"/x": 9}), replace(ends[1], sizes={"/y": 99999})]
+    both = compare(*sized)["ram-size", "romfile"].cures
+    assert "devices.a.romfile: one file for both ends" in [cure.text for cure in both]
+    swapped = compare(sized[1], sized[0])["ram-size", "romfile"].cures
+    assert any(c.text.endswith("(a is b at the source)") for c in swapped), swapped
+    # Of what is only told by values no place is known.
+    partial = [replace(end(key, vectors=n), partial=True) for key, n in (("a", 2), ("a", 3))]
+    assert texts(compare(*partial)["property", "vectors"])
+
+
+def test_a_cpu_without_a_model_gets_one_with_its_property():
+    plain, bare = side(q35()), side(q35(cpu={"model": "qemu64", "apic": "off"}))
+    [text] = {t for f in preflight(bare, plain, know()) for t in texts(f) if "apic" in t}
+    assert text == "cpu: {model: qemu64, apic: off} at the destination"
+    named = side(q35(cpu={"model": "qemu64"}))
+    [text] = {t for f in preflight(bare, named, know()) for t in texts(f) if "apic" in t}
+    assert text == "cpu.apic: off at the destination"
+
+
+def test_a_rom_that_is_taken_away_is_told_beside_other_findings():
+    def end(**more: object) -> Side:
+        return side(devices(n={"driver": "e1000e", **more}))
+
+    ends = end(), end(romfile="", multifunction="on")
+    assert broken(*ends) >= {("ram-name", "romfile"), ("property", "multifunction")}
+    # That of a device that is missing is said with the device.
+    assert broken(end(), side(q35())) == {("device-missing", "")}
+    other = side(devices(n={"driver": "rtl8139"}))
+    assert ("ram-name", "romfile") not in broken(end(), other)
+
+
+def test_what_random_machines_found_in_their_properties():
+    i440fx = {"machine": {"type": "pc-i440fx-7.2"}, "memory": "64MiB"}
+    off = {**i440fx, "machine": {**i440fx["machine"], "sata": "off"}}
+    assert broken(side(i440fx), side(off)) == set()
+    screens = [side(devices(d={"driver": "bochs-display", "vgamem": n})) for n in ("8M", "16M")]
+    assert broken(*screens) == {("property", "vgamem")}
+    scsi = [side(devices(s={"driver": "virtio-scsi-pci", "hotplug": w})) for w in ("on", "off")]
+    assert compare(*scsi)["property", "hotplug"].words.startswith("Features 0x")
+    assert broken(scsi[1], scsi[0]) == set()
