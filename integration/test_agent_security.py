@@ -120,7 +120,7 @@ def test_check_finds_nothing_wrong_with_the_shipped_rules(secure):
     code, found, shown = check(secure, "h2")
     assert code == 0, shown
     assert set(found.values()) == {True}
-    assert len(found) == 8
+    assert len(found) == 9
 
 
 def test_check_finds_a_broker_without_rules(tmp_path):

@@ -10,11 +10,12 @@ import select
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 import launcher.fleet
-from integration.mqtt import AgentProcess, Broker, Stranger
+from integration.mqtt import SECONDS, AgentProcess, Broker, Stranger
 from launcher.bus.broker import Broker as Address
 from launcher.bus.broker import MqttError, make_client
 from launcher.bus.link import Link, connected
@@ -142,13 +143,14 @@ def test_an_agent_that_is_refused_when_it_starts_says_so_and_ends(case, tmp_path
         agent.close()
 
 
-def wait_log(agent: AgentProcess, words: str) -> None:
-    for _ in range(1500):
-        if words in agent.log():
+def wait_log(agent: AgentProcess, words: str, times: int = 1) -> None:
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        if agent.log().count(words) >= times:
             assert agent.process.poll() is None
             return
         select.select([], [], [], 0.02)
-    raise AssertionError(f"{words!r} is not in {agent.log()}")
+    raise AssertionError(f"{words!r} is not {times} times in {agent.log()}")
 
 
 def test_an_agent_waits_for_a_broker_that_is_absent_and_once_taken_for_one_that_refuses(
@@ -170,6 +172,8 @@ def test_an_agent_waits_for_a_broker_that_is_absent_and_once_taken_for_one_that_
         broker.kill()
         authority.sign("broker", "IP:127.0.0.1")
         broker.start()
+        # It has forgotten the agent's session, and throws away what nobody there subscribed to.
+        wait_log(agent, "connected to", times=2)
         assert stranger.do("query")["status"] == "done"
         # Each reason once, and not at each attempt.
         lines = agent.log().splitlines()

@@ -300,6 +300,10 @@ class Move:
         if dead and self.source.process.poll() is None:
             with suppress(LauncherError, TimeoutError):
                 await self._settle()
+        if not self._guest and not monitor.connected:
+            # A process that is killed hangs up before it has ended.
+            with suppress(TimeoutError):
+                await self.source.process.wait(_SHORT)
 
     async def _settle(self) -> None:
         """Wait until the source has let go of the migration; its guest runs as it did."""
