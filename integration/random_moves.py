@@ -209,8 +209,10 @@ def apply(ends: list[End], finding: Finding, cure: Cure) -> list[End]:
         return _with(
             ends, 1, lambda p: p["memory"].update({k: more[k] for k in ("slots", "maxmem")})
         )
-    if cure.text.startswith("machine.ioapic2: off"):
-        return _with(ends, at, lambda p: p["machine"].update(ioapic2=False))
+    for name in ("ioapic2", "acpi"):
+        for word, value in (("on", True), ("off", False)):
+            if cure.text.startswith(f"machine.{name}: {word}") and not cure.property:
+                return _with(ends, at, lambda p, n=name, v=value: p["machine"].update({n: v}))
     if cure.text.startswith("migration.capabilities.block"):
         return _with(ends, at, lambda p: p["migration"]["capabilities"].update(block=False))
     if cure.text.startswith("boot.firmware"):

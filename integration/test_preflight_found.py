@@ -54,6 +54,34 @@ def port(**more: Any) -> Profile:
     return devices(p={"driver": "pcie-root-port", "chassis": 1, **more})
 
 
+def scsi(**more: Any) -> Profile:
+    return devices(s={"driver": "virtio-scsi-pci", **more})
+
+
+def apic(state: str, profile: Profile) -> Profile:
+    return {**profile, "cpu": {"model": "qemu64", "apic": state}}
+
+
+def microvm(driver: str, **machine: str) -> Profile:
+    own = {"machine": {"type": "microvm", "acpi": "on", **machine}, "memory": "64MiB"}
+    return {**own, **devices(d={"driver": driver})}
+
+
+XHCI = devices(x={"driver": "qemu-xhci"})
+#: Devices that offer MSI or MSI-X to a guest with a local APIC, and to no other.
+MSI = {
+    "hda": devices(d={"driver": "intel-hda"}),
+    "serial": devices(d={"driver": "virtio-serial-pci"}),
+    "keyboard": devices(d={"driver": "virtio-keyboard-pci"}),
+    "megasas": devices(d={"driver": "megasas", "msi": "off"}),
+    "mptsas": devices(d={"driver": "mptsas1068"}),
+    "ahci": devices(d={"driver": "ich9-ahci"}),
+    "pvscsi": devices(d={"driver": "pvscsi"}),
+    "bridge": devices(d={"driver": "pci-bridge", "chassis_nr": 1}),
+}
+VIDEO = devices(v={"driver": "VGA"}, s={"driver": "vmware-svga"})
+
+
 def fails() -> list[Case]:
     old = ("5.2", "7.2")
     esp, q52 = devices(s={"driver": "am53c974"}), q35("5.2")
@@ -101,6 +129,25 @@ def fails() -> list[Case]:
               guest="eager", full=name not in ("event_idx", "mq"))
           for name in ("event_idx", "indirect_desc", "packed", "mrg_rxbuf", "status", "ctrl_vq",
                        "guest_announce", "mq", "rss", "guest_rsc_ext")),
+        one("vectors", "vectors", virtio_disk(), virtio_disk(vectors=0)),
+        one("vectors-scsi", "vectors", scsi(vectors=0), scsi(), full=True),
+        *(one(f"no-msi-{key}", "apic", apic("off", d), apic("on", d), base=I440FX, full=bool(n))
+          for n, (key, d) in enumerate(MSI.items())),
+        *(one(f"no-msi-xhci-{b}", "", apic("off", XHCI), apic("off", XHCI), (a, b), cure="words",
+              base={**I440FX, "machine": "pc-i440fx-5.2"}, full=b != "10.0")
+          for a, b in (("10.0", "10.0"), ("5.2", "7.2"), ("11.1", "11.1"))),
+        one("no-msi-xhci-there", "", apic("off", XHCI), apic("on", XHCI), base=I440FX,
+            cure="words"),
+        *(one(f"svga-after-vga-{r}", "", VIDEO, VIDEO, (r, r), base=q52, cure="words")
+          for r in ("5.2", "7.2", "10.0")),
+        *(Case(f"mmio-places-{n}", End(microvm(d, **here), a), End(microvm(d), "7.2"), ("",),
+               cure="words")
+          for n, (d, a, here) in enumerate((
+              ("virtio-gpu-device", "5.2", {}), ("virtio-balloon-device", "5.2", {"acpi": "off"}),
+              ("virtio-gpu-device", "7.2", {"ioapic2": "off"}),
+          ))),
+        Case("ioapic2-gone", End(microvm("virtio-gpu-device"), "10.0"),
+             End(microvm("virtio-gpu-device", ioapic2="off"), "10.0"), ("",), cure="words"),
         one("feature-mtu", "host_mtu", nic(device={"host_mtu": 1500}), nic(), guest="eager"),
         one("feature-speed", "speed", nic(device={"speed": 1000}), nic(), guest="eager"),
     ]  # fmt: skip
@@ -125,6 +172,7 @@ def succeeds() -> list[Fine]:
     console["devices"]["c0"]["bus"] = "s.0"
     other = {**console, "devices": {**console["devices"]}}
     other["devices"]["c0"] = {"driver": "virtserialport", "chardev": "c", "bus": "s.0"}
+    before = {"devices": dict(reversed(VIDEO["devices"].items()))}
     return [
         Fine("sata-i440fx", End(I440FX, "7.2"),
              End({**I440FX, "machine": {"type": I440FX["machine"], "sata": "off"}}, "10.0")),
@@ -142,6 +190,18 @@ def succeeds() -> list[Fine]:
         Fine("rtc-by-itself", End({**MICROVM, "machine": {"type": "microvm", "acpi": "off"}},
              "7.2"), End({**MICROVM, "machine": {"type": "microvm", "acpi": "off", "rtc": "on"}},
              "7.2")),
+        fine("vectors-alike", scsi(vectors=4), scsi(), base=I440FX),
+        *(fine(f"no-msi-{n}", apic("off", d), apic("on", d), base=I440FX)
+          for n, d in enumerate((devices(d={"driver": "intel-hda", "msi": "off"}),
+                                 devices(d={"driver": "virtio-serial-pci", "vectors": 0}),
+                                 devices(d={"driver": "virtio-rng-pci", "vectors": 0}),
+                                 devices(d={"driver": "megasas", "msi": "off", "msix": "off"}),
+                                 devices(d={"driver": "usb-ehci"})))),
+        fine("no-msi-xhci", apic("off", XHCI), apic("off", XHCI), releases=("7.2", "5.2"),
+             base={**I440FX, "machine": "pc-i440fx-5.2"}),
+        *(fine(f"svga-before-vga-{r}", before, before, releases=(r, r)) for r in ("7.2", "10.0")),
+        Fine("mmio-places", End(microvm("virtio-gpu-device", acpi="off"), "7.2"),
+             End(microvm("virtio-gpu-device", ioapic2="off"), "7.2")),
         fine("usb", usb("usb-kbd"), usb("usb-kbd"), releases=("7.2", "11.1")),
     ]  # fmt: skip
 

@@ -12,6 +12,7 @@ from launcher.platforms.rules import (
     Default,
     Emulated,
     Fact,
+    Having,
     Layout,
     Offer,
     Rule,
@@ -30,12 +31,12 @@ ENDS = ("source", "destination", "both")
 #: Families of migration.yaml that are no families of a plan's values.
 _MORE = ("smp", "memory", "cpu", "numa", "boot", "uuid")
 _BETWEEN = (
-    *("from", "to", "having", "unless", "guest", "severity", "words", "then"),
+    *("from", "to", "having", "unless", "after", "guest", "severity", "words", "then"),
     *("cure", "ref"),
 )
 _RULE = (
     *("source", "destination", "from", "to", "with", "given", "severity", "words", "then"),
-    *("machine", "smaller", "legacy", "cure", "ref"),
+    *("machine", "smaller", "legacy", "device", "cure", "ref"),
 )
 
 _SECTIONS = (
@@ -143,7 +144,14 @@ def _rule(reader: Reader, body: Mapping) -> Rule:
         machines=_words(reader, body, "machine"),
         smaller=reader.choice(body, "smaller", ("destination",), "") == "destination",
         legacy=reader.text(body, "legacy") == "on",
+        devices=tuple(_having(reader, body)),
     )
+
+
+def _having(reader: Reader, body: Mapping) -> Iterator[Having]:
+    for one in _mappings(reader, body.items["device"], "device") if "device" in body.items else ():
+        reader.keys(one, ("type", "having"), ("type",))
+        yield Having(_words(reader, one, "type"), reader.pairs(one, "having"))
 
 
 def _cures(reader: Reader, body: Mapping) -> tuple[tuple[str, str], ...]:
@@ -204,6 +212,7 @@ def _between(reader: Reader, tree: Mapping) -> dict[tuple[str, str], tuple[Betwe
             then=reader.text(body, "then") or "",
             cures=_cures(reader, body),
             ref=reader.text(body, "ref") or "",
+            after=_words(reader, body, "after"),
         )
 
     return {key: tuple(map(one, bodies)) for key, bodies in _listed(reader, tree, "between")}

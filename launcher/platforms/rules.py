@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 
 @record
+class Having:
+    """Devices of some types (patterns) with some values; a ! before one means any other."""
+
+    types: tuple[str, ...]
+    values: tuple[tuple[str, str], ...]
+
+
+@record
 class Rule:
     """What a difference in one property does.
 
@@ -27,8 +35,8 @@ class Rule:
     are capabilities that both ends have, `machines` patterns of their machine types (empty: any).
     With `given`, `on` and `off` stand for whether there is a value at all. With `smaller` both are
     numbers, and the destination's is the smaller one. With `legacy` it holds only for a virtio
-    device that speaks the protocol before 1.0 as well. `cures` are (end, value) pairs, all of them
-    needed.
+    device that speaks the protocol before 1.0 as well. With `devices` it holds only where the
+    source has one of them. `cures` are (end, value) pairs, all of them needed.
     """
 
     source: tuple[str, ...] | None
@@ -45,6 +53,7 @@ class Rule:
     machines: tuple[str, ...] = ()
     smaller: bool = False
     legacy: bool = False
+    devices: tuple[Having, ...] = ()
 
 
 @record
@@ -87,8 +96,9 @@ class Between:
 
     `having` are values at the source and `unless` at the destination, as (name, value): the name
     of a member, `machine.NAME`, or `TYPE.NAME` as `-global` writes it. With `running` it matters
-    only to a guest that runs while it is sent. `cures` are (end, text); `{id}` in a text is the
-    id of what the source has.
+    only to a guest that runs while it is sent. With `after` it holds only where the destination
+    makes a device of one of these types before it. `cures` are (end, text); `{id}` in a text is
+    the id of what the source has.
     """
 
     from_: Range
@@ -101,6 +111,7 @@ class Between:
     then: str
     cures: tuple[tuple[str, str], ...]
     ref: str
+    after: tuple[str, ...] = ()
 
 
 @record

@@ -5,13 +5,13 @@ from __future__ import annotations
 from launcher.platforms.rules import holds, matching
 from launcher.preflight.cures import WHERE, cures_for, property_cure
 from launcher.preflight.findings import Cure, Finding
-from launcher.preflight.worth import is_harmless, member, rules_for, setting
+from launcher.preflight.worth import is_harmless, is_value, member, rules_for, setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from launcher.platforms.rules import Fact, Knowledge, Rule
+    from launcher.platforms.rules import Fact, Having, Knowledge, Rule
     from launcher.preflight.options import Entry
     from launcher.preflight.side import Side
 
@@ -212,12 +212,27 @@ def _fits(pair: Pair, rule: Rule, values: tuple[str | None, str | None]) -> bool
         return False
     if rule.machines and not matching([("", m) for m in rule.machines], "", pair.source.machine):
         return False
+    if rule.devices and not any(_has(pair, one) for one in rule.devices):
+        return False
     if rule.smaller:
         return _number(destination) < _number(source)
     if rule.source is None and rule.destination is None:
         return values[0] != values[1]
     fits = rule.source is None or source in rule.source
     return fits and (rule.destination is None or destination in rule.destination)
+
+
+def _has(pair: Pair, wanted: Having) -> bool:
+    """Whether the source has such a device."""
+    table = [("", name) for name in wanted.types]
+    return any(
+        matching(table, "", device.type)
+        and all(
+            is_value(member(pair.know, pair.source, device, name), value)
+            for name, value in wanted.values
+        )
+        for device in pair.source.of("device")
+    )
 
 
 def _number(text: str | None) -> int:

@@ -6,7 +6,7 @@ from launcher.platforms.rules import holds, matching
 from launcher.preflight.findings import Cure, Finding
 from launcher.preflight.options import Entry, as_words
 from launcher.preflight.seats import seats
-from launcher.preflight.worth import member, setting
+from launcher.preflight.worth import is_value, member, setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,18 +50,22 @@ def _holds(pair: Pair, rule: Between, entry: Entry, there: Entry | None) -> bool
         return False
     if rule.running and pair.still:
         return False
-    if not all(_is(_worth(pair, source, entry, name), value) for name, value in rule.having):
+    if rule.after and not _is_after(pair, rule.after, there):
+        return False
+    if not all(is_value(_worth(pair, source, entry, name), value) for name, value in rule.having):
         return False
     return not any(_worth(pair, destination, there, name) == value for name, value in rule.unless)
 
 
-def _is(found: str | None, wanted: str) -> bool:
-    """Whether a value is what a rule wants: `!1` is any but 1."""
-    return found != wanted[1:] if wanted.startswith("!") else found == wanted
+def _is_after(pair: Pair, types: tuple[str, ...], there: Entry | None) -> bool:
+    """Whether the destination makes a device of one of these types before this one."""
+    listed = pair.destination.of("device")
+    at = next((n for n, one in enumerate(listed) if one is there), 0)
+    return any(one.type in types for one in listed[:at])
 
 
 def _worth(pair: Pair, side: Side, entry: Entry | None, name: str) -> str | None:
-    """What a member is worth at one end: a thing's, the machine's, the boot's, or a type's.
+    """What a member is worth at one end: a thing's, the machine's, boot's, CPU's, or a type's.
 
     `migration.NAME` is a capability; a type's is what `-global` says.
     """
@@ -70,7 +74,7 @@ def _worth(pair: Pair, side: Side, entry: Entry | None, name: str) -> str | None
         return member(pair.know, side, entry, name) if entry is not None else None
     if kind == "migration":
         return setting(pair.know, side, "migration-capability", key)
-    if kind in ("machine", "boot"):
+    if kind in ("machine", "boot", "cpu"):
         what = side.machine if kind == "machine" else kind
         return member(pair.know, side, Entry(kind, what, kind, side.one(kind).members), key)
     given = [e.members[key] for e in side.of("global") if e.type == kind and key in e.members]

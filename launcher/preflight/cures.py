@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from launcher.platforms import Platform, reaches, resolve
 from launcher.preflight.findings import Cure, Finding
+from launcher.preflight.worth import BY_ITSELF
 from launcher.record import replace
 
 TYPE_CHECKING = False
@@ -21,8 +22,6 @@ _SAME = "same"
 _UNSET = "unset"
 #: What the short form `memory` makes (launcher/profiles/shorts.py); it may be written out as well.
 _MAIN_RAM = ("object", "ram")
-#: A default of the data that stands for what the device works out when it starts.
-_BY_ITSELF = "by itself"
 #: Where a profile writes a property of each family.
 WHERE = {
     "migration-property": "migration.properties.{property}: {value}",
@@ -72,11 +71,11 @@ def _agreeing(
     What nobody set and follows from the releases is set at the newer one, for the older may not
     have the property; and what a device works out by itself cannot be written down.
     """
-    at_source = values[0] is None or values[0] == _BY_ITSELF
+    at_source = values[0] is None or values[0] == BY_ITSELF
     versions = (pair.source.version, pair.destination.version)
     if not at_source and None not in (values[1], *versions) and not _given(pair, subject):
         older = not reaches(versions[0], versions[1]) if versions[0] and versions[1] else False
-        at_source = older and values[1] != _BY_ITSELF
+        at_source = older and values[1] != BY_ITSELF
     return ("source", values[1] or "") if at_source else ("destination", values[0] or "")
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from launcher.preflight.side import Side
 
 _TYPE = "migration"
+#: A default of the data that stands for what the device works out when it starts.
+BY_ITSELF = "by itself"
 #: What is written and means that nobody says.
 _AUTO = "auto"
 #: Migration's properties and parameters name some settings twice; a capability's property may
@@ -54,11 +56,20 @@ def member(know: Knowledge, side: Side, entry: Entry, name: str) -> str | None:
         return side.one("smp").members.get("cpus", "1")
     if known == "{tcg}":
         return "on" if side.accel == "tcg" else "off"
+    if known is not None and known.startswith("{"):
+        name, _, more = known[1:].partition("}+")
+        other = member(know, side, entry, name) or ""
+        return str(int(other) + int(more)) if other.isdecimal() else BY_ITSELF
     if known is None and given is not None:
         return given
     if known is None and side.defaults is not None:
         return side.defaults.get((entry.type, name))
     return known
+
+
+def is_value(found: str | None, wanted: str) -> bool:
+    """Whether a value is what a rule wants: `!1` is any but 1."""
+    return found != wanted[1:] if wanted.startswith("!") else found == wanted
 
 
 def _default(know: Knowledge, side: Side, family: str, kind: str, name: str) -> str | None:

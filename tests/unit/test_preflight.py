@@ -786,11 +786,11 @@ def test_properties_of_devices():
     # What the binary says of its defaults counts; what it leaves to the device is not known.
     assert compare(end(multifunction="on"), end())["property", "multifunction"].severity == "breaks"
     assert compare(end(multifunction="off"), end()) == {}
-    scsi = {"driver": "virtio-scsi-pci"}
-    by_itself = side(devices(s={**scsi, "vectors": 4})), side(devices(s=scsi))
-    unknown = compare(*by_itself)["property", "vectors"]
-    assert unknown.severity == "risks"
-    assert "by default" in unknown.message
+    unknown = side(devices(v={"driver": "virtio-9p-pci", "vectors": 4}))
+    bare = replace(side(devices(v={"driver": "virtio-9p-pci"})), defaults=None)
+    finding = compare(unknown, bare)["property", "vectors"]
+    assert finding.severity == "risks"
+    assert "by default" in finding.message
     port = [
         side(devices(p={"driver": "pcie-root-port", "chassis": 1, **more}))
         for more in ({}, {"hotplug": "on"}, {"hotplug": "off"}, {"slot": 3})
@@ -1360,6 +1360,7 @@ properties:
   migration-property:
     migration:
       a b: [{severity: awful, then: x, ref: y, cure: {nowhere: "1"}}, plain]
+      c: [{severity: risks, then: x, ref: y, device: [{having: {a: b}}, plain]}]
   strange: {}
 harmless: {machine: {"*": {x: }}}
 defaults: {machine: {"*": {x: [{qemu: {from: "9.0"}}]}}}
@@ -1384,6 +1385,7 @@ more: {}
         "unknown key 'more'", "severity cannot be 'awful'", "there is no end 'nowhere'",
         "unknown key 'strange'", "an entry of a b must be a mapping",
         "the key 'words' is missing", "'nine' is not a release", "other must be a list",
+        "the key 'type' is missing",
         "guest cannot be 'sleeps'", "unknown key 'odd'", "blocked more must be a mapping",
         "stateless must be a list", "numbered must be a mapping",
     ):  # fmt: skip
@@ -1554,6 +1556,76 @@ def test_ports_of_a_controller():
     assert broken(side(q35()), side(devices(**bus, p=port))) == set()
     first = side(devices(**bus, p={**port, "nr": 1}))
     assert broken(first, side(devices(**bus, p=port))) == set()
+
+
+def test_vectors_that_follow_from_the_number_of_queues():
+    def end(**more: object) -> Side:
+        return side(devices(s={"driver": "virtio-scsi-pci", **more}))
+
+    assert compare(end(vectors=4), end()) == {}
+    assert broken(end(), end(vectors=0)) == {("property", "vectors")}
+    assert texts(compare(end(), end(vectors=0))["property", "vectors"]) == [
+        "devices.s.vectors: 4 at the destination"
+    ]
+    # What follows from a difference that is told is not told again.
+    assert broken(end(num_queues=4), end(num_queues=2)) == {("property", "num_queues")}
+    # A number that is spelt in another way is not counted with.
+    odd = [
+        replace(end(), entries=tuple(entries_of_argv(["-device", f"virtio-scsi-pci,id=s,{more}"])))
+        for more in ("num_queues=0x1", "num_queues=0x1,vectors=0")
+    ]
+    assert texts(compare(*odd)["property", "vectors"]) == ["devices.s.vectors: 0 at the source"]
+
+
+def test_without_a_local_apic_there_is_no_msi():
+    def end(apic: str, release: str = "10.0", **members: dict) -> Side:
+        cpu = {"model": "qemu64", "apic": apic}
+        profile = {"machine": "pc-i440fx-5.2", "memory": "64MiB", "cpu": cpu, "devices": members}
+        return side(profile, release)
+
+    def breaking(**members: dict) -> set[tuple[str, str]]:
+        return broken(end("off", **members), end("on", **members))
+
+    sound, raid = {"driver": "intel-hda"}, {"driver": "megasas"}
+    assert breaking(h=sound) == breaking(m=raid) == {("property", "apic")}
+    assert breaking(m={**raid, "msi": "off"}) == {("property", "apic")}
+    assert breaking(m={**raid, "msi": "off", "msix": "off"}) == set()
+    assert breaking(h={**sound, "msi": "off"}) == set()
+    assert breaking(r=RNG) == breaking(e={"driver": "usb-ehci"}) == set()
+    assert breaking(s={"driver": "virtio-serial-pci"}) == {("property", "apic")}
+    assert breaking(s={"driver": "virtio-serial-pci", "vectors": 0}) == set()
+    # A USB controller without MSI-X loads nowhere since 7.2.
+    xhci = {"driver": "nec-usb-xhci"}
+    assert breaking(x=xhci) == {("releases", "")}
+    assert broken(*[end("off", x=xhci)] * 2) == {("releases", "")}
+    assert broken(*[end("off", "5.2", x=xhci)] * 2) == set()
+    assert broken(end("off", "5.2", x=xhci), end("on", "5.2", x=xhci)) == {("releases", "")}
+
+
+def test_one_of_two_video_devices_takes_the_state_of_the_other():
+    svga, vga = {"driver": "vmware-svga"}, {"driver": "VGA"}
+    after, before = devices(v=vga, s=svga), devices(s=svga, v=vga)
+    for release in ("5.2", "10.0"):
+        ends = [side({**p, "machine": "pc-q35-5.2"}, release) for p in (after, before)]
+        assert broken(ends[0], ends[0]) == {("releases", "")}
+        assert broken(ends[1], ends[1]) == set()
+    # Of a destination whose device is elsewhere nothing is said.
+    assert ("releases", "") not in broken(side(before), side(devices(v=vga)))
+
+
+def test_places_on_a_microvm_follow_from_its_second_io_apic():
+    def end(release: str = "7.2", kind: str = "virtio-gpu-device", **more: str) -> Side:
+        machine = {"type": "microvm", "acpi": "on", **more}
+        return side({"machine": machine, "memory": "64MiB", "devices": {"d": {"driver": kind}}},
+                    release)  # fmt: skip
+
+    for kind in ("virtio-gpu-device", "virtio-balloon-device"):
+        for source in (end("5.2", kind), end(kind=kind, ioapic2="off"), end(kind=kind, acpi="off")):
+            assert ("releases", "") in broken(source, end(kind=kind)), (kind, source)
+            assert ("releases", "") not in broken(source, end(kind=kind, ioapic2="off"))
+        assert ("releases", "") not in broken(end(kind=kind), end(kind=kind))
+    assert ("releases", "") in broken(end(), end(ioapic2="off"))
+    assert ("releases", "") in broken(end(), end("5.2"))
 
 
 def test_what_the_releases_do_to_a_value():
