@@ -40,9 +40,9 @@ def newest() -> str:
 
 
 def ends(pidfd: int) -> bool:
-    """Whether that process ends within some seconds."""
+    """Whether that process ends within a minute."""
     try:
-        return bool(select.select([pidfd], [], [], 5)[0])
+        return bool(select.select([pidfd], [], [], 60)[0])
     finally:
         os.close(pidfd)
 
@@ -176,7 +176,7 @@ def test_it_does_not_outlive_a_launcher_that_is_killed(newest, tmp_path):
         from launcher import sync
         machine = sync.launch({profile(tmp_path)!r}, qemu={newest!r}).__enter__()
         print("up", flush=True)
-        import time; time.sleep(60)
+        import time; time.sleep(600)
     """
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)],
@@ -209,8 +209,8 @@ def test_beside_a_detached_machine(newest, tmp_path):
     run("run", str(file), "--detach", "--qemu", newest)
     try:
         (helper,) = helpers_of(tmp_path / "state")
+        pidfd = os.pidfd_open(helper)  # while it is there: it may end at any moment later
         assert "verdict: match" in run("verify", "tpm-detached")
     finally:
         run("stop", "tpm-detached", "--now")
-    pidfd = os.pidfd_open(helper) if helper in helpers_of(tmp_path / "state") else -1
-    assert pidfd < 0 or ends(pidfd)
+    assert ends(pidfd)
