@@ -7,8 +7,10 @@ be a QEMU.
 
 Each round forks a launcher that spawns one QEMU, kills the launcher with SIGKILL after a random
 time (a third of them within 3 ms, in which it spawns, a third within 30 ms, in which QEMU starts,
-the rest within 250 ms), and looks one second later at the latest for processes that carry the
-round's name. Prints JSON.
+the rest within 250 ms), and looks ten seconds later at the latest for processes that carry the
+round's name. The first is killed when QEMU has greeted, and on a machine where that takes longer
+all the times are longer as well. While a stage was never met there are more rounds, up to four
+times as many. Prints JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +28,12 @@ import uuid
 from launcher.command import render_key
 from launcher.process import spawn
 
-_PATIENCE = 1.0
+_PATIENCE = 10.0
+#: The same where QEMUs are to be left.
+_UNTIED_PATIENCE = 1.0
+#: Of three rounds, the longest times after which they are killed, and when QEMU greets at most.
+_LONGEST = (0.003, 0.030, 0.250)
+_GREETS = 0.100
 _WAYS = ("--untied", "--shell")
 
 
@@ -65,8 +72,12 @@ def launch_and_wait(qemu: list[str], name: str, way: str, told: int) -> None:
         signal.pause()
 
 
-def one_round(qemu: list[str], delay: float, way: str) -> tuple[str, list[int]]:
-    """What the launcher had reached when it was killed, and who was left."""
+def one_round(qemu: list[str], delay: float | None, way: str) -> tuple[str, list[int]]:
+    """What the launcher had reached when it was killed, and who was left.
+
+    Args:
+        delay: seconds after which it is killed; None waits for QEMU's greeting.
+    """
     name = f"orphan-{uuid.uuid4()}"
     reading, told = os.pipe()
     pid = os.fork()
@@ -78,14 +89,18 @@ def one_round(qemu: list[str], delay: float, way: str) -> tuple[str, list[int]]:
             os._exit(1)
     os.close(told)
     select.select([reading], [], [])  # it is about to spawn
-    time.sleep(delay)  # the moment of the kill is what is drawn
+    said = b""
+    if delay is None:
+        while b"greeted" not in said and (part := os.read(reading, 64)):
+            said += part
+    else:
+        time.sleep(delay)  # the moment of the kill is what is drawn
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    said = b""
     while part := os.read(reading, 64):  # to its end: nobody else holds it
         said += part
     os.close(reading)
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + (_UNTIED_PATIENCE if way == "--untied" else _PATIENCE)
     while (left := carriers(name)) and time.monotonic() < deadline:
         time.sleep(0.002)  # nothing tells when a process of others is gone; up to _PATIENCE
     for orphan in left:
@@ -98,15 +113,20 @@ def main() -> None:
     rounds = int(sys.argv[2])
     qemu = [sys.argv[1], *(word for word in sys.argv[3:] if word not in _WAYS)]
     reached = {"ing": 0, "ed": 0, "edgreeted": 0}
-    orphans = 0
-    for number in range(rounds):
-        longest = (0.003, 0.030, 0.250)[number % 3]
-        stage, left = one_round(qemu, random.uniform(0, longest), way)
+    orphans = done = 0
+    slower, began = 1.0, time.monotonic()
+    most = rounds if way == "--untied" else 4 * rounds
+    while done < rounds or (done < most and not all(reached.values())):
+        delay = random.uniform(0, slower * _LONGEST[done % 3]) if done else None
+        stage, left = one_round(qemu, delay, way)
+        if not done and way != "--untied":
+            slower = max(1.0, (time.monotonic() - began) / _GREETS)
         reached[stage] += 1
         orphans += bool(left)
+        done += 1
     names = {"ing": "while spawning", "ed": "after spawn", "edgreeted": "after the greeting"}
     killed = {names[stage]: count for stage, count in reached.items()}
-    json.dump({"rounds": rounds, "orphans": orphans, "killed": killed}, sys.stdout)
+    json.dump({"rounds": done, "orphans": orphans, "killed": killed}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ class Line:
 
     def gone(self) -> None:
         """Nothing runs, and nothing lies about."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while self.machines() and time.monotonic() < deadline:
             os.sched_yield()  # the kernel ends a tied machine with its launcher, not before it
         assert self.machines() == []
@@ -615,7 +615,7 @@ def test_stop_a_detached_machine_that_does_not_answer(line):
     before = time.monotonic()
     stopped = line.json("stop", line.name)["stopped"]
     assert stopped == [{"name": line.name, "by": "SIGKILL"}]
-    assert time.monotonic() - before < 60
+    assert time.monotonic() - before < 60  # it ends at all: two rungs take five seconds each
     line.gone()
 
 

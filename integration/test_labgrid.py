@@ -56,7 +56,7 @@ def test_an_environment_file_names_a_profile(environment):
         assert match.group(1).startswith(b"6.1.")
         driver.expect("guest# ", timeout=60)
         driver.sendline("echo $((6*7))-ok")
-        driver.expect("42-ok", timeout=20)
+        driver.expect("42-ok", timeout=60)
         assert driver.qmp("query-status")["running"] is True
         driver.cycle()
         assert driver.machine.process.pid != first
@@ -66,7 +66,7 @@ def test_an_environment_file_names_a_profile(environment):
         with pytest.raises(Exception, match=r"nothing on the console|Timeout"):
             driver.expect("never", timeout=0.5)
         driver.qmp("quit")
-        driver.machine.wait(10)
+        driver.machine.wait(60)
         with pytest.raises(Exception, match=r"the machine has ended|End Of File"):
             driver.expect("never", timeout=5)
     finally:

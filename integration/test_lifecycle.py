@@ -117,7 +117,7 @@ async def test_a_bad_start_is_explained_by_qemus_own_words(qemu, words, option, 
     process, sock = start(qemu, *words, machine=machine)
     with pytest.raises(MonitorError, match="QMP connection lost"):
         await Monitor.connect(sock)
-    assert await process.wait(5) == 1
+    assert await process.wait(60) == 1
     first, *_ = meaningful_lines(process.stderr.lines, process.argv)
     assert says in first.message
     assert option is None or first.option == option
@@ -130,7 +130,7 @@ async def test_an_abort_is_called_a_crash(qemu, release):
     device = '{"driver":"virtio-rng-pci","id":"a/b"}'
     process, sock = start(qemu, "-device", device, machine="q35")
     with sock:
-        await process.wait(10)
+        await process.wait(60)  # it may write a core
     first, *_ = meaningful_lines(process.stderr.lines, process.argv)
     # 5.2 does not take JSON, and 11.1 checks the id; those between look it up in vain and abort.
     crashes = release in {"7.2", "10.0"}
@@ -156,16 +156,16 @@ async def test_a_conversation(qemu):
         assert "q35" in answers[0]
 
         await monitor.execute("cont")
-        await monitor.wait_event("RESUME", timeout=10)
+        await monitor.wait_event("RESUME", timeout=60)
         mark = monitor.mark()
-        stopped = asyncio.create_task(monitor.wait_event("STOP", timeout=10, since=mark))
+        stopped = asyncio.create_task(monitor.wait_event("STOP", timeout=60, since=mark))
         await monitor.execute("stop")
         assert (await stopped).number > mark
 
         process.send_signal(signal.SIGKILL)
         with pytest.raises(MonitorError, match="QMP connection lost"):
             await monitor.wait_event("SHUTDOWN", timeout=10)
-        assert await process.wait(5) == -signal.SIGKILL
+        assert await process.wait(60) == -signal.SIGKILL
 
 
 async def test_a_stopped_qemu_costs_a_deadline_and_not_the_session(qemu):
@@ -203,7 +203,7 @@ async def test_powerdown_of_a_guest_without_an_os_goes_on_to_quit(qemu, tmp_path
         rung = await process.stop(
             powerdown=lambda: monitor.execute("system_powerdown"),
             quit=lambda: monitor.execute("quit"),
-            deadlines=Deadlines(powerdown=0.3, quit=10.0),
+            deadlines=Deadlines(powerdown=0.3, quit=60.0),
         )
         assert rung == "quit"
         assert process.ladder == ["powerdown: still running"]
@@ -215,7 +215,8 @@ async def test_a_sigstopped_qemu_is_killed(qemu):
         begin = time.monotonic()
         rung = await process.stop(quit=lambda: monitor.execute("quit"), deadlines=QUICK)
         assert rung == "SIGKILL"
-        assert time.monotonic() - begin < QUICK.quit + QUICK.term + 10
+        # The usual deadlines would have taken ten seconds.
+        assert time.monotonic() - begin < QUICK.quit + QUICK.term + 7
         assert process.returncode == -signal.SIGKILL
 
 
@@ -231,7 +232,7 @@ async def test_a_qemu_blocked_on_its_stderr_is_ended(qemu, tmp_path):
             await full(writing)
             begin = time.monotonic()
             assert await process.stop(deadlines=QUICK) in {"SIGTERM", "SIGKILL"}
-            assert time.monotonic() - begin < QUICK.term + 10
+            assert time.monotonic() - begin < QUICK.term + 4  # the usual one is five
     finally:
         os.close(reading)
         os.close(writing)
@@ -239,7 +240,7 @@ async def test_a_qemu_blocked_on_its_stderr_is_ended(qemu, tmp_path):
 
 async def full(writing: int) -> None:
     """Until the pipe has been without room for a moment."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while select.select([], [writing], [], 0)[1]:  # noqa: ASYNC110 (no event says "full")
             await asyncio.sleep(0.02)
 
@@ -247,10 +248,10 @@ async def full(writing: int) -> None:
 async def test_a_qemu_that_floods_its_stderr_still_hears_sigterm(qemu, tmp_path):
     words = ("-d", "exec,nochain", "-bios", rom(tmp_path / "rom", SPIN))
     async with running(qemu, *words, machine="pc") as (process, monitor):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not process.stderr.dropped_lines:
                 await monitor.execute("query-status")
-        assert await process.stop(deadlines=Deadlines(term=10.0)) == "SIGTERM"
+        assert await process.stop(deadlines=Deadlines(term=60.0)) == "SIGTERM"
         assert len("\n".join(process.stderr.lines)) <= 64 * 1024
 
 
@@ -272,7 +273,7 @@ async def test_twenty_starts_cost_nothing_that_stays(qemu):
 async def kill_launchers(qemu: str, rounds: int, *words: str) -> dict[str, object]:
     argv = [sys.executable, str(Path(__file__).parent / "orphans.py"), qemu, str(rounds), *words]
     process = spawn(argv, fds={}, env={"PYTHONPATH": str(ROOT)}, tie=True)
-    assert await process.wait(20 + rounds * 2) == 0, process.stderr.lines
+    assert await process.wait(60 + rounds * 5) == 0, process.stderr.lines
     return json.loads(process.stderr.lines[-1])
 
 
@@ -288,7 +289,7 @@ async def test_no_qemu_outlives_a_launcher_that_is_killed(qemu, way):
 
 async def test_the_count_of_orphans_can_see_one(qemu):
     result = await kill_launchers(qemu, 6, "--untied")
-    assert result["orphans"] >= 3
+    assert result["orphans"] > 0  # of those that were killed before they spawned none is left
 
 
 def options_of(qemu: str) -> str:
@@ -331,7 +332,7 @@ print(spawn(argv, fds={{1: log, 2: log, 3: sock.fileno()}}, env={{}}, tie=False)
         assert await monitor.execute("query-version")
         await monitor.execute("quit")
         await monitor.close()
-        assert select.select([pidfd], [], [], 5)[0]
+        assert select.select([pidfd], [], [], 60)[0]
     finally:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -348,10 +349,10 @@ def resident() -> float:
 
 
 async def latencies(monitor: Monitor, seconds: float) -> list[float]:
-    """How long `stop` takes, in ms, again and again while the guest floods."""
-    found = []
+    """How long each `stop` takes, in ms, while the guest floods: for so long, or 20 times."""
+    found: list[float] = []
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end or len(found) < 20:
         await asyncio.sleep(0.05)  # let it flood
         begin = time.monotonic()
         await monitor.execute("stop")
@@ -373,9 +374,10 @@ async def test_a_guest_that_floods_events_cannot_shut_us_out(qemu, tmp_path, cod
         await monitor.wait_event(event, timeout=20)
         await latencies(monitor, 1)  # warm
         before, dropped = resident(), monitor.dropped.get(event, 0)
+        begin = time.monotonic()
         took = await latencies(monitor, 60 if FULL else 4)
         grown = resident() - before
-        rate = (monitor.dropped.get(event, 0) - dropped) / (60 if FULL else 4)
+        rate = (monitor.dropped.get(event, 0) - dropped) / (time.monotonic() - begin)
         p99 = statistics.quantiles(took, n=100)[98]
         print(
             f"{event}: {rate:.0f} dropped/s; stop p50 {statistics.median(took):.1f} p99 {p99:.1f} "

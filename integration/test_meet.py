@@ -120,7 +120,7 @@ class Fleet:
         path = os.path.join(self.folder, "meet.yaml")
         words = ["platform", "meet", *files, "-o", path, "--format", "json"]
         done = subprocess.run(
-            [sys.executable, "-m", "launcher", *words], capture_output=True, check=True, timeout=30
+            [sys.executable, "-m", "launcher", *words], capture_output=True, check=True, timeout=90
         )
         return path, json.loads(done.stdout)
 

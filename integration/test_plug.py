@@ -394,6 +394,6 @@ async def test_a_reset_completes_what_the_guest_did_not_do(release, kind):
         with pytest.raises(LauncherError, match="did not let go"):
             await machine.unplug("r1", timeout=0.2)
         await machine.reset()
-        await machine.unplug("r1", timeout=20)
+        await machine.unplug("r1", timeout=60)
         assert machine.changes == []
         assert (await machine.verify()).verdict == "match"

@@ -6,6 +6,7 @@ import os
 import re
 import select
 import signal
+import statistics
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -128,7 +129,7 @@ async def test_also_when_asynchronous(module_machine):
 
 def test_again_of_the_whole_run(session_machine):
     session_machine.qmp("quit")
-    assert session_machine.wait(10) == 0
+    assert session_machine.wait(60) == 0
 
 def test_after_one_ended_it(session_machine):
     assert session_machine.qmp("query-status")["running"] is True
@@ -146,7 +147,8 @@ def test_shared_machines_are_restored(run, guest, newest_qemu):
     boot, *restored = sorted(setups, reverse=True)
     print(f"boot {boot:.2f} s, restored {restored}, {max(restored) / boot:.3f}")
     assert len(restored) == 3
-    assert max(restored) < boot / 2
+    # One of them may have met something else on the machine.
+    assert statistics.median(restored) < boot / 2
 
 
 FAILS = """
@@ -221,7 +223,7 @@ def test_crash_unnoticed(machine):
 @pytest.mark.machine(CONSOLE, allow=["crash"])
 def test_crash_allowed(machine):
     os.kill(machine.process.pid, signal.SIGSEGV)
-    assert machine.wait(10) == -signal.SIGSEGV
+    assert machine.wait(60) == -signal.SIGSEGV
 
 @pytest.mark.machine(CONSOLE)
 def test_the_guest_ends_by_itself(machine):
@@ -337,13 +339,15 @@ def test_nothing_outlives_the_run(newest_qemu, pytester, number, tmp_path):
         for pidfd in ends:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
-            assert poll.poll(20_000)
+            assert poll.poll(60_000)
             os.close(pidfd)
         started.stdout.read()
-        started.wait(30)
+        started.wait(60)
     assert [path for path in runtime.rglob("*") if not path.is_dir()] == []
 
 
 def test_a_test_that_is_timed_out_leaves_nothing(run, newest_qemu):
-    result = run(HANGS, "--qemu", newest_qemu.binary, "-p", "timeout", "--timeout=3")
+    # In its call: on a slow machine starting its two machines takes longer than that.
+    words = ("-p", "timeout", "--timeout=3", "-o", "timeout_func_only=true")
+    result = run(HANGS, "--qemu", newest_qemu.binary, *words)
     result.assert_outcomes(failed=1)

@@ -33,7 +33,7 @@ async def test_a_guest_is_brought_back_as_it_was(qemu, guest, project):
             assert (await console.expect(r"is-(\w+)\r?\n", 20)).group(1) == "before"
         assert (await machine.verify()).verdict == "match"
         # What the profile wanted of migrations is as it was.
-        assert (await machine.wait_runstate("running", timeout=5)) == "running"
+        assert (await machine.wait_runstate("running", timeout=60)) == "running"
 
 
 async def test_the_disks_of_a_profile_are_not_written_to(qemu, tmp_path):

@@ -57,7 +57,9 @@ async def test_asynchronous(machine, n):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "two-workers"])
+@pytest.mark.parametrize(
+    "workers", [(), ("-n", "2", "--dist", "each")], ids=["alone", "two-workers"]
+)
 def test_nothing_is_left_and_nothing_grows(pytester, monkeypatch, tmp_path, workers):
     soak, runtime, temporary = (tmp_path / name for name in ("soak", "runtime", "tmp"))
     for folder in (soak, runtime, temporary):
@@ -81,13 +83,14 @@ def test_nothing_is_left_and_nothing_grows(pytester, monkeypatch, tmp_path, work
     )
     binary = installed("11.1").binary
     result = pytester.runpytest_subprocess(*words, "--qemu", binary, timeout=800)
-    result.assert_outcomes(passed=COUNT)
+    # Each worker runs all of them: how they share them depends on who is faster.
+    result.assert_outcomes(passed=COUNT * (2 if workers else 1))
     processes = [json.loads(path.read_text()) for path in soak.iterdir()]
     assert len(processes) == (2 if workers else 1)
-    assert sum(len(seen) for seen in processes) == COUNT
+    assert [len(seen) for seen in processes] == [COUNT] * len(processes)
     for seen in processes:
         assert not any(os.path.exists(f"/proc/{one['pid']}") for one in seen)
-        warm = seen[min(WARM, len(seen) // 2) :]
+        warm = seen[WARM:]
         for what in ("fds", "threads"):
             counts = [one[what] for one in warm]
             # Of a plain and of an asynchronous test one each, and these do not grow.

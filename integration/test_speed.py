@@ -97,7 +97,7 @@ def test_run_and_verify_tell_of_an_interpreted_guest(command, qemu, tmp_path):
     assert first["verdict"] == "match", first
     assert first["speed"] is None  # the guest had not run
     if trap:
-        warned = said(process, WARNING, 30)
+        warned = said(process, WARNING, 90)
         assert WARNING in warned
         assert b"use accel: tcg or move the VM" in warned
     told, errors = command("verify", name, "--format", "json").communicate(timeout=60)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_dead(pid: int, seconds: float = 5.0) -> bool:
+def wait_dead(pid: int, seconds: float = 60.0) -> bool:
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -119,7 +120,7 @@ def test_errors_are_the_same(newest_qemu):
         with pytest.raises(TimeoutError):
             machine.wait(0.05)
         assert machine.stop() == "quit"
-        assert machine.wait(5) == 0
+        assert machine.wait(60) == 0
     wrong = {**EMPTY, "blockdevs": {"d": {"driver": "file", "filename": "/nowhere"}}}
     with pytest.raises(LaunchError, match="No such file"):
         sync.launch(wrong, qemu=newest_qemu.binary)
@@ -181,11 +182,15 @@ def test_from_its_own_loop_it_refuses_instead_of_waiting_for_ever(newest_qemu):
 def test_an_interrupted_wait_ends_and_the_machine_goes_on(newest_qemu):
     with sync.launch(EMPTY, qemu=newest_qemu.binary) as machine:
         timer = threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
-        timer.start()
         before = time.monotonic()
+
+        def waits() -> None:
+            timer.start()  # in the block: on a slow machine it may come at once
+            machine.wait(100)
+
         with pytest.raises(KeyboardInterrupt):
-            machine.wait(60)
-        assert time.monotonic() - before < 10
+            waits()
+        assert time.monotonic() - before < 60
         timer.join()
         assert machine.qmp("query-status")["running"] is True
 
@@ -255,9 +260,11 @@ def test_nothing_outlives_the_interpreter(newest_qemu, then, code):
     assert done.returncode == code, done.stderr
     assert wait_dead(int(done.stdout))
     if code >= 0:
-        # In development mode asyncio tells of a step that took long, as on a slow machine each may.
-        said = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
-        assert said == []
+        # -X dev also tells what took longer than 0.1 s, which a slow machine is free to do.
+        said = done.stderr.splitlines()
+        assert [
+            line for line in said if not re.match(r"Executing <.*> took \S+ seconds$", line)
+        ] == []
 
 
 def test_a_fork_has_no_part_in_our_machines(newest_qemu):

@@ -74,7 +74,7 @@ class Shell:
 
     async def shutdown(self, seconds: float) -> None:
         """As `Guest.shutdown`, without waiting for the end."""
-        await self._terminal.tell("poweroff || shutdown -h now")
+        await self._terminal.tell("poweroff || shutdown -h now", seconds)
 
 
 def _variable(name: str, data: bytes) -> list[str]:

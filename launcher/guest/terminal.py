@@ -30,6 +30,9 @@ _LONGEST = 1 << 13
 _WIDTH = 76
 #: Seconds after which it is looked whether there still is a console.
 _LOOK = 0.5
+#: Seconds for a shell that was interrupted to show that it is back, before Ctrl-C is sent again;
+#: the next time it has twice as many.
+_BACK = 0.5
 _NUMBERED = re.compile(rb"(?:^|\r)(\d{1,8}):([A-Za-z0-9+/]+={0,2})\r*$")
 
 
@@ -42,6 +45,7 @@ class Terminal:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._turn = asyncio.Lock()
+        self._interrupted = False
 
     async def typed(
         self, lines: list[str], seconds: float, output: Encoded | None = None
@@ -61,6 +65,7 @@ class Terminal:
         """
         try:
             async with asyncio.timeout(seconds), self._turn:
+                await self._come_back()
                 for line in lines[:-1]:
                     answer = await self._type(line, 0)
                     if answer.status:
@@ -70,10 +75,32 @@ class Terminal:
         except TimeoutError:
             raise await self._silent(seconds) from None
 
-    async def tell(self, line: str) -> None:
-        """Type a line that nobody waits for."""
+    async def tell(self, line: str, seconds: float) -> None:
+        """Type a line that nobody waits for, in so many seconds whether or not a shell is there."""
         async with self._turn:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._come_back()
             await self._console.send_line(f" {line}")
+
+    async def _come_back(self) -> None:
+        """Wait until a shell that was interrupted answers again.
+
+        A shell forgets what is typed until it has heard of Ctrl-C, so each is followed by two lines
+        of which one may be lost; and one that comes while the shell starts a program may end
+        neither of them, so there may have to be another.
+        """
+        seconds, lost = _BACK, 0
+        while self._interrupted:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._type("true", 0)
+                    self._interrupted = False
+                    return
+            lost += 1
+            if lost % 2 == 0:
+                await self._console.write(b"\x03")
+                seconds *= 2
 
     async def _type(self, line: str, most: int) -> _Answer:
         number = f"{secrets.randbits(48):012x}"
@@ -96,6 +123,7 @@ class Terminal:
 
     async def _silent(self, seconds: float) -> GuestError:
         """The error for no end in time; what runs is interrupted, for the next line's sake."""
+        self._interrupted = True
         with suppress(OSError):
             await self._console.write(b"\x03")
         last = self._console.text.splitlines()[-20:]

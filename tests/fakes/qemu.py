@@ -195,7 +195,7 @@ class Fake:
             os.kill(os.getpid(), signal.SIGKILL)
         else:
             if "answer-late" in self.does:
-                time.sleep(0.3)
+                time.sleep(1.0)
             for _ in range(1 + ("answer-twice" in self.does)):
                 self.send({"return": {"asked": command}, **reply})
 

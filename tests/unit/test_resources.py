@@ -149,7 +149,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, access):
         with pytest.raises(HostError) as wrong:
             acquire([FdSource("file", "disk", path=path, access=access)])
         assert path in wrong.value.message
-    assert time.monotonic() - started < 1  # opening a FIFO would wait for ever
+    assert time.monotonic() - started < 30  # opening a FIFO would wait for ever
 
 
 def test_a_log_is_not_written_through_a_link(tmp_path):

@@ -262,6 +262,8 @@ sys.path[:0] = sys.argv[3:]
 from launcher.errors import HostError
 from launcher.host import runtime
 witness, rounds, wins, lost = sys.argv[1], int(sys.argv[2]), 0, 0
+print("ready", flush=True)
+sys.stdin.readline()
 for _ in range(rounds):
     try:
         held = runtime.claim("web")
@@ -279,10 +281,13 @@ print(wins, lost)
 
 def test_taking_and_removing_at_the_same_time(tmp_path):
     command = [sys.executable, "-c", CHURN, str(tmp_path / "witness"), str(ROUNDS * 4), *sys.path]
-    children = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    children = [subprocess.Popen(command, **pipes, text=True) for _ in range(4)]
+    # All of them have started when they begin: a start may take longer than all the rounds.
+    assert all(child.stdout.readline() == "ready\n" for child in children)
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
     wins = lost = 0
     for child in children:
         out, err = child.communicate(timeout=100)
