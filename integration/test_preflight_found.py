@@ -113,6 +113,7 @@ def fails() -> list[Case]:
         one("colo-there", "x-colo", {}, capable({}, "x-colo", "return-path"), NEWEST),
         one("romfile", "romfile", nic(), nic(device={"romfile": ""})),
         one("shpc", "shpc", *bridge),
+        one("reserve", "io-reserve", port(**{"io-reserve": 4096}), port(), ("7.2", "10.0")),
         one("vgamem", "vgamem", *(devices(d={"driver": "bochs-display", "vgamem": n})
                                   for n in ("8M", "16M")), ("7.2", "10.0")),
         one("speed", "x-speed", port(), port(**{"x-speed": "8"})),
