@@ -30,8 +30,7 @@ _LONGEST = 1 << 13
 _WIDTH = 76
 #: Seconds after which it is looked whether there still is a console.
 _LOOK = 0.5
-#: Seconds for a shell that was interrupted to show that it is back, before Ctrl-C is sent again;
-#: the next time it has twice as many.
+#: Seconds that a shell which was interrupted has for a line; twice as many after each Ctrl-C.
 _BACK = 0.5
 _NUMBERED = re.compile(rb"(?:^|\r)(\d{1,8}):([A-Za-z0-9+/]+={0,2})\r*$")
 
