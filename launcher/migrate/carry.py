@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 #: Seconds for an end that has failed to say why, and end.
 _LAST_WORDS = 2.0
+#: What a source says that was told to cancel (QAPI: MigrationStatus).
+_CANCELLED = ("cancelled", "cancelling")
+_BY_OTHERS = "it was cancelled at the source"
 #: Seconds between two notes about progress.
 _TELL = 0.2
 
@@ -196,11 +199,12 @@ class Carrying:
         if here.ended and (there.ended or there.status == "failed" or not self.transport.live):
             raise await self._failed("the source ended", (here, there))
         if there.ended or there.status == "failed":
-            raise await self._failed("the destination could not load the guest", (there, here))
+            error = await self._failed("the destination could not load the guest", (there, here))
+            raise Cancelled(_BY_OTHERS) if await self._was_cancelled() else error
         if here.status == "failed":
             raise await self._failed("the source could not send the guest", (there, here))
-        if here.status in ("cancelled", "cancelling"):
-            raise Cancelled("it was cancelled at the source")
+        if here.status in _CANCELLED:
+            raise Cancelled(_BY_OTHERS)
         if here.status == "pre-switchover" and not self._released:
             self._released = True
             state = {"state": "pre-switchover"}
@@ -237,6 +241,14 @@ class Carrying:
                 hint="a guest that writes faster than max-bandwidth carries is never done; "
                 "raise migration.parameters.max-bandwidth or downtime-limit",
             )
+
+    async def _was_cancelled(self) -> bool:
+        """Whether the source was told to: then the destination may fail before we are told why."""
+        with suppress(LauncherError):
+            monitor = self.here.machine.monitor
+            told = await monitor.execute("query-migrate", timeout=_LAST_WORDS)
+            return told.get("status") in _CANCELLED
+        return False
 
     async def _failed(self, words: str, ends: tuple[Watch, Watch]) -> MigrationError:
         """The error, once the destination has had the time to say why."""
