@@ -105,7 +105,7 @@ class NetworkStorage:
             with open(f"{path}.log", "a+") as file:
                 file.seek(0)
                 assert time.monotonic() < until, file.read()[-2000:]
-            time.sleep(0.05)
+            time.sleep(0.05)  # nothing tells that it is mounted; up to SECONDS
 
     def close(self) -> None:
         """Unmount it; whoever used it has ended by then."""

@@ -187,10 +187,7 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             taking = group.create_task(self._take_all(client))
             # A broker that was killed may have again what we had emptied.
-            own = (
-                topics.machine_topic(self.host, "+", leaf) for leaf in ("state", "report", "lock")
-            )
-            await subscribe(client, *own, topics.peer_topic(self.host))
+            await subscribe(client, *topics.heard(self.host))
             await subscribe_commands(client, topics.command_topic(self.host, "+"))
             log(f"connected to {self.settings.broker.url} as {self.host}")
             self._telling.put_all(self.machines)

@@ -176,12 +176,12 @@ def make_client(
     return client
 
 
-class SubscribeError(MqttError):
-    """A broker refused a subscription.
+class _TopicError(MqttError):
+    """A broker's answer about one topic.
 
     Attributes:
-        topic: what was asked for.
-        code: why, of SUBACK (MQTT 5, 3.9.3).
+        topic: which.
+        code: why.
     """
 
     def __init__(self, topic: str, code: ReasonCode) -> None:
@@ -190,8 +190,8 @@ class SubscribeError(MqttError):
         self.code = code
 
 
-def _no_sharing() -> ReasonCode:
-    return ReasonCode(PacketTypes.SUBACK, identifier=NO_SHARED_SUBSCRIPTIONS)
+class SubscribeError(_TopicError):
+    """A broker refused a subscription (SUBACK: MQTT 5, 3.9.3)."""
 
 
 async def subscribe(client: Client, *wanted: str, marks: bool = False) -> None:
@@ -234,22 +234,13 @@ async def share_pool(client: Client, pool: str, topic: str) -> None:
     """
     shared = f"$share/{pool}/{topic}"
     if not getattr(client.granted, "SharedSubscriptionAvailable", 1):
-        raise SubscribeError(shared, _no_sharing())
+        code = ReasonCode(PacketTypes.SUBACK, identifier=NO_SHARED_SUBSCRIPTIONS)
+        raise SubscribeError(shared, code)
     await subscribe_commands(client, shared)
 
 
-class PublishError(MqttError):
-    """A broker threw away what was published.
-
-    Attributes:
-        topic: of the message.
-        code: why, of PUBACK (MQTT 5, 3.4.2.1).
-    """
-
-    def __init__(self, topic: str, code: ReasonCode) -> None:
-        super().__init__(f"{topic}: {code}")
-        self.topic = topic
-        self.code = code
+class PublishError(_TopicError):
+    """A broker threw away what was published (PUBACK: MQTT 5, 3.4.2.1)."""
 
     @property
     def forbidden(self) -> bool:
